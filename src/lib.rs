@@ -1,0 +1,22 @@
+//! Wye: a zero-copy, lock-free userspace virtual switch engine.
+//!
+//! The house has floors; a file imports only from below (`tests/floors.rs` reads the sources and keeps it so):
+//!
+//! ```text
+//! 9  bin/wye      command-line tool
+//! 8  gateway      policy for users without OVS
+//! 6  datapath     control handle, worker, flow table, upcalls, upkeep, explain
+//! 5  action       what is done to packets
+//! 4  cache meter  siblings that never import one another
+//! 3  flow port    key, extraction, codecs; port drivers
+//! 2  packet       descriptors and pools
+//! 1  wire sync    headers; atomics and what is built on them
+//! 0  time
+//! ```
+
+pub mod flow;
+pub mod packet;
+pub mod port;
+pub mod sync;
+pub mod time;
+pub mod wire;

@@ -1,0 +1,14 @@
+//! The only place of the engine that touches atomics: single-writer tables with lock-free readers.
+//!
+//! * [`qsbr`] tells when every worker has left the burst in which it could have seen an old value;
+//! * [`snapshot`] publishes whole values, [`slab`] publishes numbered entries, [`map`] maps hashes to those numbers;
+//! * [`counter`] holds statistics that one thread writes and others read.
+//!
+//! Atomics come from [`primitive`], which is `std` normally and `loom` under `--cfg loom`.
+
+pub mod counter;
+pub mod map;
+pub mod primitive;
+pub mod qsbr;
+pub mod slab;
+pub mod snapshot;
