@@ -5,7 +5,12 @@
 //! ([`Owner`]): a driver that copies the bytes out leaves the descriptor as it found it; a driver that keeps
 //! the buffer (to free it when the hardware is done) takes the descriptor with [`Packet::take`].
 //!
-//! Buffers with [`Owner::Port`] go back through [`Driver::release`] of the port that made them.
+//! Buffers with [`Owner::Port`] go back through [`Driver::release`] of the port that made them. Buffers with [`Owner::Pool`]
+//! come from the pool that the driver was opened with.
+//!
+//! *Interfaces that vanish.* A driver whose interface has gone receives nothing and accepts nothing. It reopens the interface
+//! in [`Driver::link`], which its owner calls now and then (a second apart is plenty) and which is the only place where a driver
+//! retries: the packet path never does.
 
 use crate::packet::{Owner, Packet};
 
@@ -46,6 +51,18 @@ pub enum PortError {
     },
 }
 
+impl PortError {
+    /// A failed system call: `what` says what was attempted and what it needs.
+    pub fn io(port: &str, what: impl Into<String>, source: std::io::Error) -> Self {
+        PortError::Io { port: port.to_owned(), what: what.into(), source }
+    }
+
+    /// A setting that makes no sense.
+    pub fn setting(port: &str, field: &'static str, reason: impl Into<String>) -> Self {
+        PortError::Setting { port: port.to_owned(), field, reason: reason.into() }
+    }
+}
+
 /// What a port counted since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortStats {
@@ -61,8 +78,22 @@ pub struct PortStats {
     pub tx_packets: u64,
     /// Bytes sent.
     pub tx_bytes: u64,
-    /// Packets that the port would not take.
+    /// Packets that the port would not take: those that `tx_burst` did not accept, and those that it skipped.
     pub tx_dropped: u64,
+}
+
+impl PortStats {
+    /// Counts one received packet.
+    pub fn count_rx(&mut self, bytes: usize) {
+        self.rx_packets += 1;
+        self.rx_bytes += bytes as u64;
+    }
+
+    /// Counts one sent packet.
+    pub fn count_tx(&mut self, bytes: usize) {
+        self.tx_packets += 1;
+        self.tx_bytes += bytes as u64;
+    }
 }
 
 /// Whether a port can carry traffic just now.
@@ -129,6 +160,10 @@ pub trait Driver: Send {
 
     /// Sends packets from the front of the burst and returns how many were accepted. Those behind are the caller's to count and
     /// drop. Of the accepted ones, a descriptor that is not [`Owner::Gone`] afterwards was copied and is the caller's to free.
+    ///
+    /// The burst names no packet twice, and the driver may take each: who still needs one sends a copy. A packet that is
+    /// longer than [`Driver::packet_len_max`] is the caller's mistake: it is skipped (accepted, not sent, counted in
+    /// [`PortStats::tx_dropped`]); so is a descriptor that is [`Owner::Gone`] already, uncounted.
     fn tx_burst(&mut self, burst: TxBurst<'_>) -> usize;
 
     /// Takes back a buffer that this driver handed out with [`Owner::Port`].
@@ -139,15 +174,16 @@ pub trait Driver: Send {
     /// Flushes what `tx_burst` deferred, and reclaims what the device has finished with. Called once per poll.
     fn flush(&mut self) {}
 
-    /// The largest packet that can be sent, Ethernet header included.
+    /// The largest packet that can be sent, Ethernet header included. Changes only in [`Driver::link`].
     fn packet_len_max(&self) -> usize;
 
-    /// Whether the port can carry traffic. May make a system call: not for the packet path.
+    /// Whether the port can carry traffic; tries to reopen an interface that had gone. Makes system calls: not for the packet
+    /// path.
     fn link(&mut self) -> Link {
         Link::Up
     }
 
-    /// The statistics so far.
+    /// The statistics so far. May make a system call.
     fn stats(&self) -> PortStats;
 
     /// A file descriptor to wait on for received packets, if the port has one.

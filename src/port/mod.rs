@@ -1,5 +1,6 @@
 //! Ports: where packets come from and go to. [`driver`] is the contract, the other files are its members.
 
 pub mod driver;
+pub mod memory;
 
-pub use driver::{Driver, PortError, TxBurst};
+pub use driver::{Driver, Link, PortError, PortStats, TxBurst};
