@@ -2,5 +2,9 @@
 
 pub mod driver;
 pub mod memory;
+pub mod pcap;
+mod pcapng;
+pub mod trace;
 
 pub use driver::{Driver, Link, PortError, PortStats, TxBurst};
+pub use trace::{Trace, TracePacket, read_trace};
