@@ -10,5 +10,7 @@ pub mod counter;
 pub mod map;
 pub mod primitive;
 pub mod qsbr;
+#[cfg(all(test, loom))]
+mod races;
 pub mod slab;
 pub mod snapshot;

@@ -76,9 +76,11 @@ impl Domain {
 
     /// Drops every retired value that no reader can hold; returns how many still wait.
     pub fn collect(&self) -> usize {
-        let oldest = self.oldest_reader();
         let (ready, waiting) = {
             let mut retired = lock(&self.retired);
+            // The scan comes after the lock: a value that another thread retired after the scan might be held by a
+            // reader that entered after it too.
+            let oldest = self.oldest_reader();
             let (ready, kept): (Vec<_>, Vec<_>) = retired.drain(..).partition(|(epoch, _)| *epoch <= oldest);
             *retired = kept;
             (ready, retired.len())
@@ -99,8 +101,9 @@ impl Domain {
         ticket <= self.oldest_reader()
     }
 
-    /// The lowest epoch that a reader inside a burst has announced (`u64::MAX` when all are idle).
-    fn oldest_reader(&self) -> u64 {
+    /// The lowest epoch that a reader inside a burst has announced (`u64::MAX` when all are idle). Every ticket up to it
+    /// that was drawn before this call has passed; of a ticket drawn later it says nothing.
+    pub(super) fn oldest_reader(&self) -> u64 {
         fence(Ordering::SeqCst);
         self.seats
             .iter()
@@ -125,7 +128,9 @@ impl Reader {
     pub fn enter(&mut self) -> Burst<'_> {
         let seat = &self.domain.seats[self.seat].0;
         let epoch = self.domain.epoch.load(Ordering::Relaxed);
-        seat.store(epoch, Ordering::Relaxed);
+        // Release, so that a writer which reads this epoch instead of the `IDLE` before it still knows that the reads of
+        // the burst before are done: a plain store would not carry that on. It costs nothing on x86-64.
+        seat.store(epoch, Ordering::Release);
         // Either the writer's scan sees this epoch, or our later loads see what the writer unlinked before it.
         fence(Ordering::SeqCst);
         Burst { reader: self }

@@ -1,12 +1,12 @@
 //! Numbered entries with one writer and lock-free readers: the home of installed flows.
 //!
 //! An entry is *alive* or not. The writer fills a dead slot and makes it alive; it may fill the slot again only after
-//! a grace period has passed since it was made dead. So a reader inside a burst that finds a slot alive may use its
-//! value until the burst ends, and a stale number (from a cache) is harmless: it finds a dead slot, or a live one
+//! a grace period has passed since the entry was removed. So a reader inside a burst that finds a slot alive may use its
+//! value until the burst ends, and a stale number (from a cache) is harmless: it finds no entry, or a live one
 //! whose contents the reader compares anyway.
 //!
 //! ```text
-//!   dead ──insert──▶ alive ──remove──▶ dead, draining ──grace period──▶ dead, reusable
+//!   dead ──insert──▶ alive ──remove──▶ draining ──grace period──▶ dead
 //! ```
 
 use core::mem::MaybeUninit;
@@ -14,8 +14,12 @@ use core::mem::MaybeUninit;
 use super::primitive::{Arc, AtomicU32, Ordering, UnsafeCell};
 use super::qsbr::{Burst, Domain};
 
+/// Holds no value. Zero, because fresh memory is.
 const DEAD: u32 = 0;
+/// Holds a value that readers may find.
 const ALIVE: u32 = 1;
+/// Holds a value that readers no longer find, but some may still use.
+const DRAINING: u32 = 2;
 
 /// A value and its state share a cache line where the value leaves room.
 #[repr(C, align(64))]
@@ -97,9 +101,9 @@ impl<T: Send + Sync + 'static> Drop for Slab<T> {
     #[allow(unsafe_code)]
     fn drop(&mut self) {
         for slot in &mut self.slots {
-            // Draining slots were emptied by the writer's drop (see `SlabWriter`), dead ones hold nothing.
-            if slot.state.load(Ordering::Acquire) == ALIVE {
-                // SAFETY: exclusive access, and an alive slot holds an initialised value.
+            if slot.state.load(Ordering::Acquire) != DEAD {
+                // SAFETY: a slot that is not dead holds an initialised value. Access is exclusive: every reference to a
+                // value borrows the slab or its writer, which owns a share of the slab.
                 slot.value.with_mut(|v| unsafe { (*v).assume_init_drop() });
             }
         }
@@ -136,7 +140,7 @@ impl<'b, T> View<'b, T> {
         }
         // SAFETY: the slot was alive after the burst was entered, so its value is initialised (the acquire load
         // pairs with `insert`'s release store) and is neither dropped nor overwritten before the burst ends:
-        // `reclaim` waits for a ticket drawn after the slot was made dead.
+        // `reclaim` waits for a ticket drawn after the slot left that state. `'b` also borrows the slab itself.
         Some(slot.value.with(|v| unsafe { (*v).assume_init_ref() }))
     }
 
@@ -158,7 +162,7 @@ pub struct SlabWriter<T: Send + Sync + 'static> {
     /// Slots from here on were never used.
     fresh: u32,
     free: Vec<u32>,
-    /// Dead slots whose value some reader may still use, with the ticket to wait for, oldest first.
+    /// Draining slots, with the ticket to wait for, oldest first.
     draining: std::collections::VecDeque<(u64, u32)>,
     alive: u32,
 }
@@ -179,20 +183,21 @@ impl<T: Send + Sync + 'static> SlabWriter<T> {
             None => return Err(value),
         };
         let slot = &self.slab.slots[index as usize];
-        // SAFETY: the slot is dead and not draining, so no reader has a reference into it, and this is the only writer.
+        // SAFETY: the slot is dead, so no reader has a reference into it or can get one before the store below, and this
+        // is the only writer.
         slot.value.with_mut(|v| unsafe { (*v).write(value) });
         slot.state.store(ALIVE, Ordering::Release);
         self.alive += 1;
         Ok(index)
     }
 
-    /// Makes entry `index` dead; returns false if it was not alive. Its value is dropped after a grace period.
+    /// Removes entry `index`; returns false if it was not alive. Its value is dropped after a grace period.
     pub fn remove(&mut self, index: u32) -> bool {
         let Some(slot) = self.slab.slots.get(index as usize) else { return false };
         if slot.state.load(Ordering::Relaxed) != ALIVE {
             return false;
         }
-        slot.state.store(DEAD, Ordering::Release);
+        slot.state.store(DRAINING, Ordering::Release);
         self.draining.push_back((self.slab.domain.ticket(), index));
         self.alive -= 1;
         true
@@ -212,13 +217,17 @@ impl<T: Send + Sync + 'static> SlabWriter<T> {
     /// Drops the values whose grace period is over and makes their slots reusable.
     #[allow(unsafe_code)]
     pub fn reclaim(&mut self) {
-        while let Some(&(ticket, index)) = self.draining.front() {
-            if !self.slab.domain.has_passed(ticket) {
-                break;
-            }
+        if self.draining.is_empty() {
+            return;
+        }
+        // One look at the readers serves all: every ticket in the queue was drawn before it.
+        let oldest = self.slab.domain.oldest_reader();
+        while let Some(&(_, index)) = self.draining.front().filter(|(ticket, _)| *ticket <= oldest) {
             self.draining.pop_front();
             let slot = &self.slab.slots[index as usize];
-            // SAFETY: dead since before the ticket, and every burst that could have seen it alive is over.
+            // Dead before the drop, so that a destructor that panics is not run again.
+            slot.state.store(DEAD, Ordering::Relaxed);
+            // SAFETY: draining since before the ticket, and every burst that could have seen it alive is over.
             slot.value.with_mut(|v| unsafe { (*v).assume_init_drop() });
             self.free.push(index);
         }
@@ -247,10 +256,8 @@ impl<T: Send + Sync + 'static> SlabWriter<T> {
 
 impl<T: Send + Sync + 'static> Drop for SlabWriter<T> {
     fn drop(&mut self) {
+        // What still drains is dropped with the slab, that is, after the last view of it.
         self.reclaim();
-        // What still drains is leaked rather than freed under a reader: a worker is inside a burst while the
-        // control side goes away, which the datapath's reference counting rules out.
-        debug_assert!(self.draining.is_empty() || cfg!(loom) || std::thread::panicking());
     }
 }
 
