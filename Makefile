@@ -1,0 +1,21 @@
+# Thin over cargo: the two commands of the README, and what packagers ask for.
+
+CARGO ?= cargo
+
+.PHONY: demo test fmt loom
+
+# Two sites in one process, no root, no interfaces; ends by itself with a summary.
+demo:
+	@.ci/prerequisites.sh build
+	$(CARGO) run --release --features cli --bin wye -- demo $(ARGS)
+
+# Everything that continuous integration runs. STEPS='tests loom' picks steps by name.
+test:
+	@.ci/test.sh
+
+fmt:
+	$(CARGO) fmt --all
+
+# The model checker alone: the longest way to find out whether sync/ is right.
+loom:
+	STEPS=loom .ci/test.sh
