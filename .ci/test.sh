@@ -81,7 +81,7 @@ unit_tests() {
 }
 
 documentation() {
-    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --features cli --no-deps --document-private-items
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --features cli --no-deps
 }
 
 sanitized() {

@@ -43,7 +43,7 @@ drop_reasons! {
     TxTooLong = 9, "tx_too_long";
     /// A meter's band was exceeded.
     Meter = 10, "meter";
-    /// More recirculations than the limit, see [`RECIRCULATIONS_MAX`](crate::action::RECIRCULATIONS_MAX).
+    /// More recirculations than the limit, see `action::RECIRCULATIONS_MAX`.
     RecirculationLimit = 11, "recirculation_limit";
     /// `dec_ttl` of a packet whose TTL or hop limit is 1 or 0.
     TtlExpired = 12, "ttl_expired";

@@ -1,4 +1,4 @@
-//! Packet traces: reading of classic pcap (and, through [`pcapng`](super::pcapng), of pcapng), and writing of classic pcap.
+//! Packet traces: reading of classic pcap (and, through `pcapng`, of pcapng), and writing of classic pcap.
 //!
 //! ```text
 //! file header   magic u32 │ major u16 │ minor u16 │ zone i32 │ sigfigs u32 │ snaplen u32 │ link type u32
