@@ -14,3 +14,5 @@ pub mod qsbr;
 mod races;
 pub mod slab;
 pub mod snapshot;
+#[cfg(all(test, not(loom)))]
+mod stress;
