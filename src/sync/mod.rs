@@ -2,7 +2,8 @@
 //!
 //! * [`qsbr`] tells when every worker has left the burst in which it could have seen an old value;
 //! * [`snapshot`] publishes whole values, [`slab`] publishes numbered entries, [`map`] maps hashes to those numbers;
-//! * [`counter`] holds statistics that one thread writes and others read.
+//! * [`counter`] holds statistics that one thread writes and others read;
+//! * [`shared`] reads and writes words that the kernel shares with the process.
 //!
 //! Atomics come from [`primitive`], which is `std` normally and `loom` under `--cfg loom`.
 
@@ -12,6 +13,8 @@ pub mod primitive;
 pub mod qsbr;
 #[cfg(all(test, loom))]
 mod races;
+#[cfg(target_os = "linux")]
+pub mod shared;
 pub mod slab;
 pub mod snapshot;
 #[cfg(all(test, not(loom)))]

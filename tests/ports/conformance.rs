@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wye::packet::{Owner, Packet, Pool};
-use wye::port::{Driver, TxBurst, driver::BURST_MAX};
+use wye::port::{Driver, Link, TxBurst, driver::BURST_MAX};
 
 /// The world at the far end of a port.
 pub trait World {
@@ -21,9 +21,15 @@ pub trait World {
 /// How long a frame may take through the kernel.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// An Ethernet frame of `len` bytes that says its number, with a local experimental EtherType.
+/// An Ethernet frame of `len` bytes that says its number, with a local experimental EtherType; some carry one VLAN tag, some two.
 pub fn frame(number: u16, len: usize) -> Vec<u8> {
-    let mut bytes = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x88, 0xb5];
+    let mut bytes = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
+    match number % 8 {
+        5 => bytes.extend([0x81, 0, 0xa0, 7]),
+        6 => bytes.extend([0x88, 0xa8, 0, 9, 0x81, 0, 0x20, 8]),
+        _ => {}
+    }
+    bytes.extend([0x88, 0xb5]);
     bytes.extend(number.to_be_bytes());
     let from = bytes.len();
     bytes.resize(len.max(from), 0);
@@ -86,6 +92,15 @@ pub fn collect(driver: &mut dyn Driver, world: &mut dyn World, count: usize) -> 
         }
     }
     got
+}
+
+/// Waits for the port's link to become `link`: kernels settle such things in their own time.
+pub fn await_link(driver: &mut dyn Driver, link: Link) {
+    let until = Instant::now() + PATIENCE;
+    while driver.link() != link {
+        assert!(Instant::now() < until, "{}: link is {:?}, not {link:?}", driver.kind(), driver.link());
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// The contract. Takes the driver, because some buffers come home only when it is dropped.
