@@ -18,5 +18,7 @@ pub mod flow;
 pub mod packet;
 pub mod port;
 pub mod sync;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod time;
 pub mod wire;
