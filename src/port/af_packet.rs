@@ -16,7 +16,7 @@
 use core::cell::Cell;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use libc::c_int;
 use memmap2::{MmapOptions, MmapRaw};
@@ -25,7 +25,8 @@ use super::driver::{Driver, Link, PortError, PortStats, TxBurst};
 use super::offload::{self, Segments};
 use super::sys::{self, Interfaces};
 use crate::packet::{Owner, Packet, Pool, PoolCache, buffer::PACKET_LEN_MAX};
-use crate::sync::{primitive, shared};
+use crate::sync::primitive::{self, Mutex};
+use crate::sync::shared;
 use crate::wire::ethernet;
 
 /// Which interface, and how.
@@ -263,7 +264,7 @@ impl AfPacket {
         if !(1..=256).contains(&config.queues) {
             return Err(PortError::setting(name, "queues", format!("{} is not in 1 to 256", config.queues)));
         }
-        let group = Group::default();
+        let group: Group = Arc::new(Mutex::new(None));
         (0..config.queues)
             .map(|_| {
                 let interfaces = Interfaces::new().map_err(|e| PortError::io(name, "cannot make a socket", e))?;
