@@ -342,12 +342,7 @@ fn open_queue(
     address[4..8].copy_from_slice(&index.to_ne_bytes());
     sys::bind(&socket, &address).map_err(failed(format!("cannot bind to {interface}")))?;
     if config.promiscuous {
-        // struct packet_mreq; ends with the socket.
-        let mut membership = [0u8; 16];
-        membership[..4].copy_from_slice(&index.to_ne_bytes());
-        membership[4..6].copy_from_slice(&(libc::PACKET_MR_PROMISC as u16).to_ne_bytes());
-        sys::set_option(&socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &membership)
-            .map_err(failed(format!("cannot make {interface} promiscuous")))?;
+        sys::join_promiscuous(&socket, index).map_err(failed(format!("cannot make {interface} promiscuous")))?;
     }
     if config.queues > 1 {
         join(&socket, index, group).map_err(failed(format!("cannot spread {interface} over queues (Linux 4.12)")))?;

@@ -2,6 +2,8 @@
 
 #[cfg(target_os = "linux")]
 pub mod af_packet;
+#[cfg(target_os = "linux")]
+pub mod af_xdp;
 pub mod driver;
 pub mod memory;
 #[cfg(target_os = "linux")]

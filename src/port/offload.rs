@@ -158,7 +158,6 @@ fn complete_sctp(frame: &mut [u8], start: usize) -> bool {
 ///
 /// For links that do not tell (AF_XDP on veth). One finished packet in 65 536 looks unfinished; its checksum is computed to
 /// what it was already, unless it was wrong. Only headers are read to find out.
-#[allow(dead_code)] // af_xdp uses it
 pub(super) fn complete_if_partial(frame: &mut [u8]) -> bool {
     let Some(layout) = layout(frame, false) else { return false };
     let offset = match layout.protocol {

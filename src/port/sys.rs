@@ -71,6 +71,39 @@ pub(super) fn bind(fd: &OwnedFd, address: &[u8]) -> io::Result<()> {
     check(unsafe { libc::bind(fd.as_raw_fd(), address.as_ptr().cast(), address.len() as libc::socklen_t) }).map(drop)
 }
 
+/// A packet socket that receives nothing and keeps the interface promiscuous until it is closed.
+pub(super) fn promiscuous_socket(index: i32) -> io::Result<OwnedFd> {
+    let socket = socket(libc::AF_PACKET, libc::SOCK_RAW, 0)?;
+    join_promiscuous(&socket, index)?;
+    Ok(socket)
+}
+
+/// Keeps the interface promiscuous until the packet socket is closed.
+pub(super) fn join_promiscuous(socket: &OwnedFd, index: i32) -> io::Result<()> {
+    // struct packet_mreq
+    let mut membership = [0u8; 16];
+    membership[..4].copy_from_slice(&index.to_ne_bytes());
+    membership[4..6].copy_from_slice(&(libc::PACKET_MR_PROMISC as u16).to_ne_bytes());
+    set_option(socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &membership)
+}
+
+/// Tells the kernel that there is something to send on a socket whose queue is in shared memory.
+#[allow(unsafe_code)]
+pub(super) fn wake_sender(fd: &OwnedFd) -> io::Result<()> {
+    // SAFETY: no bytes and no address are passed.
+    let answer =
+        unsafe { libc::sendto(fd.as_raw_fd(), core::ptr::null(), 0, libc::MSG_DONTWAIT, core::ptr::null(), 0) };
+    check(answer as c_int).map(drop)
+}
+
+/// Tells the kernel that there is room to receive on such a socket. What it answers is known from the queue.
+#[allow(unsafe_code)]
+pub(super) fn wake_receiver(fd: &OwnedFd) {
+    let (nothing, nobody, no_len) = (core::ptr::null_mut(), core::ptr::null_mut(), core::ptr::null_mut());
+    // SAFETY: no bytes and no address are asked for.
+    unsafe { libc::recvfrom(fd.as_raw_fd(), nothing, 0, libc::MSG_DONTWAIT, nobody, no_len) };
+}
+
 /// Questions and orders about network interfaces, in the network namespace in which it was made.
 #[derive(Debug)]
 pub(super) struct Interfaces(OwnedFd);
@@ -127,21 +160,35 @@ impl Interfaces {
     }
 
     /// The name of the kernel driver behind the interface: `veth`, `ice`, …
-    #[allow(unsafe_code)]
-    #[allow(dead_code)] // af_xdp uses it
     pub(super) fn driver_name(&self, name: &str) -> io::Result<String> {
+        // struct ethtool_drvinfo: command, driver [u8; 32], and more than is read here; 196 bytes in all.
         const GET_DRIVER_INFO: u32 = 3;
-        // struct ethtool_drvinfo: cmd u32, driver [u8; 32], and more than is read here; 196 bytes in all.
-        let mut info = [0u8; 256];
-        info[..4].copy_from_slice(&GET_DRIVER_INFO.to_ne_bytes());
-        let mut request = request(name);
-        request.ifr_ifru.ifru_data = info.as_mut_ptr().cast();
-        // SAFETY: `request` is a valid ifreq whose data pointer leads to 256 writable bytes; the kernel writes
-        // 196 of them for this command. Both outlive the call.
-        check(unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SIOCETHTOOL, &mut request) })?;
+        let info = self.ethtool(name, GET_DRIVER_INFO)?;
         let driver = &info[4..36];
         let len = driver.iter().position(|b| *b == 0).unwrap_or(driver.len());
         Ok(String::from_utf8_lossy(&driver[..len]).into_owned())
+    }
+
+    /// How many receive queues the interface has.
+    pub(super) fn receive_queues(&self, name: &str) -> io::Result<u32> {
+        // struct ethtool_channels: command, four maxima, then rx, tx, other and combined; 36 bytes in all.
+        const GET_CHANNELS: u32 = 0x3c;
+        let channels = self.ethtool(name, GET_CHANNELS)?;
+        let count = |at: usize| u32::from_ne_bytes(core::array::from_fn(|i| channels[at + i]));
+        Ok(count(20).saturating_add(count(32)))
+    }
+
+    /// One of the ethtool commands that only answer, with no more than 256 bytes.
+    #[allow(unsafe_code)]
+    fn ethtool(&self, name: &str, command: u32) -> io::Result<[u8; 256]> {
+        let mut answer = [0u8; 256];
+        answer[..4].copy_from_slice(&command.to_ne_bytes());
+        let mut request = request(name);
+        request.ifr_ifru.ifru_data = answer.as_mut_ptr().cast();
+        // SAFETY: `request` is a valid ifreq whose data pointer leads to 256 writable bytes, more than the kernel writes for
+        // the two commands above. Both outlive the call.
+        check(unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SIOCETHTOOL, &mut request) })?;
+        Ok(answer)
     }
 
     fn flags(&self, name: &str) -> io::Result<c_short> {

@@ -4,6 +4,8 @@
 
 #[cfg(target_os = "linux")]
 mod af_packet;
+#[cfg(target_os = "linux")]
+mod af_xdp;
 mod conformance;
 mod memory;
 #[cfg(target_os = "linux")]
