@@ -31,6 +31,8 @@ count_tests() {
         # libtest:  test result: ok. 9 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out
         /^test result:/ { runner = 1; for (i = 3; i <= NF; i++) {
             if ($i ~ /^passed/) p += $(i-1); if ($i ~ /^failed/) f += $(i-1); if ($i ~ /^ignored/) s += $(i-1) } }
+        # A test that could not run here says so, and counts as passed above.
+        /^ *SKIP: / { p--; s++ }
         END { if (runner) print p + 0, f + 0, s + 0 }' "$log")
     [ -n "$counts" ] || return 1
     set -- $counts
@@ -72,12 +74,24 @@ skip() {
 have_nightly() { rustup toolchain list 2>/dev/null | grep -q '^nightly'; }
 
 unit_tests() {
-    if cargo nextest --version >/dev/null 2>&1; then
-        cargo nextest run --workspace --features cli --no-fail-fast --status-level fail --final-status-level fail &&
-            cargo test --workspace --features cli --doc -q
-    else
-        cargo test --workspace --features cli --no-fail-fast -q
+    local out status
+    if ! cargo nextest --version >/dev/null 2>&1; then
+        cargo test --workspace --features cli --no-fail-fast -q -- --show-output | grep -vE '^(---- .* stdout ----|)$'
+        return "${PIPESTATUS[0]}"
     fi
+    # All output is asked for, so that tests that skip themselves are seen; of those that pass only that is shown.
+    out=$(mktemp)
+    cargo nextest run --workspace --features cli --no-fail-fast --status-level fail --final-status-level fail \
+        --success-output immediate --failure-output final >"$out" 2>&1
+    status=$?
+    if [ $status = 0 ]; then
+        grep -E '^ *(SKIP|Summary|warning|Starting)' "$out"
+    else
+        cat "$out"
+    fi
+    rm -f "$out"
+    cargo test --workspace --features cli --doc -q || status=$?
+    return $status
 }
 
 documentation() {
@@ -120,6 +134,11 @@ fuzzed() {
 .ci/prerequisites.sh test || exit 1
 
 step format cargo fmt --all --check
+if cargo deny --version >/dev/null 2>&1; then
+    step dependencies cargo deny check licenses bans sources
+else
+    skip dependencies "no cargo-deny"
+fi
 step lints cargo clippy --workspace --all-targets --features cli -q -- -D warnings
 step documentation documentation
 step tests unit_tests

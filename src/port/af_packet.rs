@@ -233,7 +233,7 @@ struct Queue {
 }
 
 /// Which group the queues of one port form: the interface's number and the group's.
-type Group = Arc<Mutex<Option<(i32, u16)>>>;
+type Group = Arc<primitive::Mutex<Option<(i32, u16)>>>;
 
 /// One queue of a packet socket.
 ///
