@@ -13,7 +13,6 @@ pub mod primitive;
 pub mod qsbr;
 #[cfg(all(test, loom))]
 mod races;
-#[cfg(target_os = "linux")]
 pub mod shared;
 pub mod slab;
 pub mod snapshot;

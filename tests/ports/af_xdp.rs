@@ -14,7 +14,7 @@ use crate::wire::{Wire, two_kernels_talk_tcp, unfinished_checksum_is_completed};
 fn config(interface: &str) -> AfXdpConfig {
     AfXdpConfig {
         interface: interface.to_owned(),
-        queues: 1,
+        queues: Some(1),
         promiscuous: true,
         up: true,
         frames: 4096,
@@ -131,7 +131,7 @@ fn each_queue_is_a_driver_and_all_share_the_program() {
         ip("link add x0 numrxqueues 2 numtxqueues 2 type veth peer name x1 numrxqueues 2 numtxqueues 2");
         ip("link set x1 up");
         let pool = Pool::new(512, 2048, 128).unwrap();
-        let Some(mut ports) = open(test, &AfXdpConfig { queues: 2, ..config("x0") }) else { return };
+        let Some(mut ports) = open(test, &AfXdpConfig { queues: None, ..config("x0") }) else { return };
         let mut wire = Wire::new("x1");
         for port in &mut ports {
             assert_eq!(transmit(&pool, port, &[frame(1, 60)]), 1);
@@ -232,7 +232,7 @@ fn af_xdp_errors_name_what_is_missing() {
         assert!(busy.contains("another XDP program is attached"), "{busy}");
         drop(port);
         assert!(refused(config("nowhere")).starts_with("x: there is no interface nowhere"));
-        let queues = refused(AfXdpConfig { queues: 3, ..config("x0") });
+        let queues = refused(AfXdpConfig { queues: Some(3), ..config("x0") });
         assert!(queues.starts_with("x: queues: x0 has 1 receive queues, not 3"), "{queues}");
         let zero_copy = refused(AfXdpConfig { copying: Copying::ZeroCopy, ..config("x0") });
         assert!(zero_copy.contains("its driver has no zero-copy"), "{zero_copy}");

@@ -68,13 +68,40 @@ pub enum Attach {
     Generic,
 }
 
+impl std::str::FromStr for Copying {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Copying::Auto),
+            "copy" => Ok(Copying::Copy),
+            "zero_copy" => Ok(Copying::ZeroCopy),
+            _ => Err("must be auto, copy or zero_copy"),
+        }
+    }
+}
+
+impl std::str::FromStr for Attach {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Attach::Auto),
+            "native" => Ok(Attach::Native),
+            "generic" => Ok(Attach::Generic),
+            _ => Err("must be auto, native or generic"),
+        }
+    }
+}
+
 /// Which interface, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AfXdpConfig {
     /// The interface, which must exist.
     pub interface: String,
-    /// Receive queues, and so drivers: all that the interface has.
-    pub queues: u16,
+    /// Receive queues, and so drivers. `None`: all that the interface has; another number is refused, since a queue without a
+    /// socket would go past the switch.
+    pub queues: Option<u16>,
     /// Receives packets for every address.
     pub promiscuous: bool,
     /// Brings the interface up.
@@ -111,6 +138,7 @@ pub struct AfXdp {
     name: String,
     config: AfXdpConfig,
     number: u16,
+    queues: u16,
     shared: Shared,
     interfaces: Interfaces,
     queue: Option<Queue>,
@@ -129,9 +157,6 @@ impl AfXdp {
     pub fn open(name: &str, config: &AfXdpConfig) -> Result<Vec<Self>, PortError> {
         let setting = |field, reason: String| PortError::setting(name, field, reason);
         sys::check_interface_name(name, &config.interface)?;
-        if !(1..=1024).contains(&config.queues) {
-            return Err(setting("queues", format!("{} is not in 1 to 1024", config.queues)));
-        }
         if !(64..=1 << 20).contains(&config.frames) || !config.frames.is_power_of_two() {
             return Err(setting("frames", format!("{} is not a power of two in 64 to 1048576", config.frames)));
         }
@@ -141,12 +166,12 @@ impl AfXdp {
         let failed = |what: String| move |e| PortError::io(name, what, e);
         asking.index(interface).map_err(failed(format!("there is no interface {interface}")))?;
         asking.check_ethernet(name, interface)?;
-        // A queue without a socket would go past the switch. Interfaces that cannot be asked have one.
+        // Interfaces that cannot be asked have one.
         let queues = asking.receive_queues(interface).unwrap_or(1);
-        if queues != u32::from(config.queues) {
+        let queues = u16::try_from(queues).unwrap_or(u16::MAX);
+        if let Some(wanted) = config.queues.filter(|wanted| *wanted != queues) {
             let reason = format!(
-                "{interface} has {queues} receive queues, not {}: set one or the other (ethtool -L {interface})",
-                config.queues
+                "{interface} has {queues} receive queues, not {wanted}: set one or the other (ethtool -L {interface})"
             );
             return Err(setting("queues", reason));
         }
@@ -158,13 +183,14 @@ impl AfXdp {
             return Err(setting("interface", format!("{interface} has an MTU of {mtu}; AF_XDP takes {most} at most")));
         };
         let shared: Shared = Arc::new(Mutex::new(None));
-        (0..config.queues)
+        (0..queues)
             .map(|number| {
                 let frames = Frames::new(config.frames, frame_len).map_err(failed("cannot map the frames".into()))?;
                 let mut port = AfXdp {
                     name: name.to_owned(),
                     config: config.clone(),
                     number,
+                    queues,
                     shared: Arc::clone(&shared),
                     interfaces: interfaces()?,
                     queue: None,
@@ -196,7 +222,7 @@ impl AfXdp {
             return Ok(Arc::clone(program));
         }
         let interface = self.config.interface.as_str();
-        let program = Program::attach(index, self.config.queues.into(), self.config.attach).map_err(|refused| {
+        let program = Program::attach(index, self.queues.into(), self.config.attach).map_err(|refused| {
             let why = match refused.source.raw_os_error() {
                 Some(libc::EPERM | libc::EACCES) => "CAP_BPF and CAP_NET_ADMIN are needed",
                 Some(libc::EBUSY) => "another XDP program is attached",
