@@ -5,17 +5,8 @@
 //! that forwards such packets as they are is blamed for the loss, since every receiver drops them. So the drivers that
 //! take packets off such links complete checksums ([`complete`], [`complete_if_partial`]) and cut ([`Segments`]) here.
 
-use crate::wire::ethernet;
-
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const SCTP: u8 = 132;
-/// Where each protocol has its checksum.
-const TCP_CHECKSUM: usize = 16;
-const UDP_CHECKSUM: usize = 6;
-const SCTP_CHECKSUM: usize = 8;
-/// Extension headers that are skipped before giving up: more than any sender uses.
-const EXTENSIONS_MAX: usize = 8;
+use crate::wire::checksum::{self, Sum};
+use crate::wire::{ethernet, ip, ipv4, ipv6, sctp, tcp, udp};
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..at.checked_add(2)?)?.try_into().ok().map(u16::from_be_bytes)
@@ -23,43 +14,6 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 
 fn put_u16(bytes: &mut [u8], at: usize, n: u16) {
     bytes[at..at + 2].copy_from_slice(&n.to_be_bytes());
-}
-
-/// The sum of RFC 1071 over `bytes`, to be folded. Enough room for 2^32 bytes.
-fn sum(bytes: &[u8]) -> u64 {
-    let (words, tail) = bytes.as_chunks::<4>();
-    let mut total: u64 = words.iter().map(|w| u64::from(u32::from_be_bytes(*w))).sum();
-    let mut last = [0; 4];
-    last[..tail.len()].copy_from_slice(tail);
-    total += u64::from(u32::from_be_bytes(last));
-    total
-}
-
-fn fold(mut sum: u64) -> u16 {
-    while sum >> 16 != 0 {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
-}
-
-/// CRC32c (RFC 9260 appendix A), bit-reversed, a byte at a time.
-fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 256] = {
-        let mut table = [0; 256];
-        let mut i = 0;
-        while i < 256 {
-            let mut crc = i as u32;
-            let mut bit = 0;
-            while bit < 8 {
-                crc = if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
-                bit += 1;
-            }
-            table[i] = crc;
-            i += 1;
-        }
-        table
-    };
-    bytes.iter().fold(crc, |crc, b| crc >> 8 ^ TABLE[(crc as u8 ^ b) as usize])
 }
 
 /// Where the headers of a TCP, UDP or SCTP packet stand.
@@ -84,34 +38,24 @@ fn layout(frame: &[u8], is_long: bool) -> Option<Layout> {
             l3 += 4;
         }
     }
-    let ip = frame.get(l3..)?;
-    match (ethertype, ip.first()? >> 4) {
+    let bytes = frame.get(l3..)?;
+    match (ethertype, bytes.first()? >> 4) {
         (ethernet::IPV4, 4) => {
-            let header_len = usize::from(ip[0] & 15) * 4;
-            let total = if is_long { ip.len() } else { usize::from(u16_at(ip, 2)?) };
-            let is_fragment = u16_at(ip, 6)? & 0x3fff != 0;
-            let is_whole = header_len >= 20 && header_len <= total && total <= ip.len() && !is_fragment;
-            let protocol = *ip.get(9)?;
+            let header_len = usize::from(bytes[0] & 15) * 4;
+            let total = if is_long { bytes.len() } else { usize::from(u16_at(bytes, 2)?) };
+            let is_fragment = u16_at(bytes, 6)? & (ipv4::FLAG_MF | ipv4::FRAGMENT_OFFSET_MASK) != 0;
+            let is_whole =
+                header_len >= ipv4::HEADER_LEN && header_len <= total && total <= bytes.len() && !is_fragment;
+            let protocol = *bytes.get(9)?;
             is_whole.then_some(Layout { l3, is_ipv6: false, l4: l3 + header_len, protocol, end: l3 + total })
         }
         (ethernet::IPV6, 6) => {
-            let end = if is_long { ip.len() } else { 40 + usize::from(u16_at(ip, 4)?) };
-            let (mut next, mut at) = (*ip.get(6)?, 40);
-            for _ in 0..EXTENSIONS_MAX {
-                // Hop-by-hop options, routing, destination options.
-                if !matches!(next, 0 | 43 | 60) {
-                    break;
-                }
-                next = *ip.get(at)?;
-                at += 8 + 8 * usize::from(*ip.get(at + 1)?);
-            }
-            (at <= end && end <= ip.len()).then_some(Layout {
-                l3,
-                is_ipv6: true,
-                l4: l3 + at,
-                protocol: next,
-                end: l3 + end,
-            })
+            let end = if is_long { bytes.len() } else { ipv6::HEADER_LEN + usize::from(u16_at(bytes, 4)?) };
+            let upper = ipv6::walk(bytes.get(..end)?)?;
+            // Behind a routing header the pseudo-header has another destination than the packet.
+            let is_plain = !upper.is_fragment && !upper.is_routed;
+            let (l4, protocol) = (l3 + upper.at, upper.proto);
+            is_plain.then_some(Layout { l3, is_ipv6: true, l4, protocol, end: l3 + end })
         }
         _ => None,
     }
@@ -121,7 +65,8 @@ impl Layout {
     /// The folded sum of the pseudo-header: what a sender leaves in the checksum field for a card to start from.
     fn pseudo_sum(&self, frame: &[u8], l4_len: usize) -> u16 {
         let addresses = if self.is_ipv6 { self.l3 + 8..self.l3 + 40 } else { self.l3 + 12..self.l3 + 20 };
-        fold(sum(&frame[addresses]) + u64::from(self.protocol) + l4_len as u64)
+        let sum = Sum::default().bytes(&frame[addresses]).word(self.protocol.into());
+        !sum.word((l4_len >> 16) as u16).word(l4_len as u16).finish()
     }
 }
 
@@ -133,22 +78,22 @@ pub(super) fn complete(frame: &mut [u8], start: usize, offset: usize) -> bool {
         return false;
     }
     // SCTP is the one protocol with another kind of checksum, and the one whose checksum is at 8.
-    if offset == SCTP_CHECKSUM && layout(frame, false).is_some_and(|l| l.protocol == SCTP && l.l4 == start) {
+    if offset == sctp::CHECKSUM_AT && layout(frame, false).is_some_and(|l| l.protocol == ip::SCTP && l.l4 == start) {
         return complete_sctp(frame, start);
     }
-    let checksum = !fold(sum(&frame[start..]));
-    // RFC 768: a UDP checksum of zero is sent as all ones. For TCP both are zero to the receiver.
-    let checksum = if checksum == 0 && offset == UDP_CHECKSUM { 0xffff } else { checksum };
+    let checksum = checksum::of(&frame[start..]);
+    // Only UDP minds which of the two zeros it is, and only UDP has its checksum at 6.
+    let checksum = if offset == udp::CHECKSUM_AT { checksum::udp_sent(checksum) } else { checksum };
     put_u16(frame, at, checksum);
     true
 }
 
 fn complete_sctp(frame: &mut [u8], start: usize) -> bool {
-    let at = start + SCTP_CHECKSUM;
+    let at = start + sctp::CHECKSUM_AT;
     let Some(field) = frame.get_mut(at..at + 4) else { return false };
     field.fill(0);
-    let crc = !crc32c(!0, &frame[start..]);
-    // RFC 9260 appendix A: the CRC's bytes go onto the wire in the order of the reflected register.
+    let crc = checksum::crc32c(&frame[start..]);
+    // RFC 9260 appendix A: least significant byte first.
     frame[at..at + 4].copy_from_slice(&crc.to_le_bytes());
     true
 }
@@ -161,9 +106,9 @@ fn complete_sctp(frame: &mut [u8], start: usize) -> bool {
 pub(super) fn complete_if_partial(frame: &mut [u8]) -> bool {
     let Some(layout) = layout(frame, false) else { return false };
     let offset = match layout.protocol {
-        TCP => TCP_CHECKSUM,
-        UDP => UDP_CHECKSUM,
-        SCTP if frame.get(layout.l4 + 8..layout.l4 + 12) == Some(&[0; 4]) && layout.l4 + 12 <= layout.end => {
+        ip::TCP => tcp::CHECKSUM_AT,
+        ip::UDP => udp::CHECKSUM_AT,
+        ip::SCTP if frame.get(layout.l4 + 8..layout.l4 + 12) == Some(&[0; 4]) && layout.l4 + 12 <= layout.end => {
             return complete_sctp(&mut frame[..layout.end], layout.l4);
         }
         _ => return false,
@@ -172,7 +117,7 @@ pub(super) fn complete_if_partial(frame: &mut [u8]) -> bool {
     let Some(field) = u16_at(&frame[..layout.end], at) else { return false };
     let expected = layout.pseudo_sum(frame, layout.end - layout.l4);
     // Zero and all ones are the same number; but an empty UDP field means that there is no checksum.
-    let is_partial = if field == 0 { layout.protocol == TCP && expected == 0xffff } else { field == expected };
+    let is_partial = if field == 0 { layout.protocol == ip::TCP && expected == 0xffff } else { field == expected };
     is_partial && complete(&mut frame[..layout.end], layout.l4, offset)
 }
 
@@ -192,12 +137,12 @@ impl Segments {
     pub(super) fn plan(frame: &[u8], l4: usize, segment_len: usize, is_ecn: bool) -> Option<Self> {
         let layout = layout(frame, true)?;
         let l4_len = match layout.protocol {
-            TCP => usize::from(frame.get(layout.l4 + 12)? >> 4) * 4,
-            UDP => 8,
+            ip::TCP => usize::from(frame.get(layout.l4 + 12)? >> 4) * 4,
+            ip::UDP => 8,
             _ => return None,
         };
         let header_len = layout.l4 + l4_len;
-        let minimum = if layout.protocol == TCP { 20 } else { 8 };
+        let minimum = if layout.protocol == ip::TCP { 20 } else { 8 };
         if layout.l4 != l4 || l4_len < minimum || header_len > layout.end || segment_len == 0 {
             return None;
         }
@@ -230,11 +175,11 @@ impl Segments {
             put_u16(out, l3 + 2, (out.len() - l3) as u16);
             put_u16(out, l3 + 4, id);
             put_u16(out, l3 + 10, 0);
-            let checksum = !fold(sum(&out[l3..l4]));
+            let checksum = checksum::of(&out[l3..l4]);
             put_u16(out, l3 + 10, checksum);
         }
 
-        let offset = if protocol == TCP {
+        let offset = if protocol == ip::TCP {
             let [a, b, c, d] = [out[l4 + 4], out[l4 + 5], out[l4 + 6], out[l4 + 7]];
             let sequence = u32::from_be_bytes([a, b, c, d]).wrapping_add((i * self.segment_len) as u32);
             out[l4 + 4..l4 + 8].copy_from_slice(&sequence.to_be_bytes());
@@ -245,10 +190,10 @@ impl Segments {
             if self.is_ecn && !is_first {
                 out[l4 + 13] &= !0x80; // RFC 3168 §6.1.2: CWR is said once.
             }
-            TCP_CHECKSUM
+            tcp::CHECKSUM_AT
         } else {
             put_u16(out, l4 + 4, (out.len() - l4) as u16);
-            UDP_CHECKSUM
+            udp::CHECKSUM_AT
         };
         let pseudo = self.layout.pseudo_sum(out, out.len() - l4);
         put_u16(out, l4 + offset, pseudo);
@@ -265,8 +210,8 @@ mod tests {
     fn unfinished(is_ipv6: bool, protocol: u8, payload: &[u8]) -> Vec<u8> {
         let mut l4 = vec![0x30, 0x39, 0, 80];
         match protocol {
-            TCP => l4.extend([0, 0, 1, 0, 0, 0, 0, 7, 0x60, 0x99, 1, 0, 0, 0, 0, 0, 1, 1, 1, 1]),
-            UDP => l4.extend([((8 + payload.len()) >> 8) as u8, (8 + payload.len()) as u8, 0, 0]),
+            ip::TCP => l4.extend([0, 0, 1, 0, 0, 0, 0, 7, 0x60, 0x99, 1, 0, 0, 0, 0, 0, 1, 1, 1, 1]),
+            ip::UDP => l4.extend([((8 + payload.len()) >> 8) as u8, (8 + payload.len()) as u8, 0, 0]),
             _ => l4.extend([0; 8]),
         }
         l4.extend(payload);
@@ -278,52 +223,43 @@ mod tests {
             let len = 20 + l4.len();
             frame.extend([8, 0, 0x45, 0, (len >> 8) as u8, len as u8, 1, 2, 0x40, 0, 64, protocol, 0, 0]);
             frame.extend([10, 0, 0, 1, 10, 0, 0, 2]);
-            let checksum = !fold(sum(&frame[14..34]));
+            let checksum = checksum::of(&frame[14..34]);
             put_u16(&mut frame, 24, checksum);
         }
         frame.extend(&l4);
         let layout = layout(&frame, false).unwrap();
         let pseudo = layout.pseudo_sum(&frame, l4.len());
         match protocol {
-            TCP => put_u16(&mut frame, layout.l4 + TCP_CHECKSUM, pseudo),
-            UDP => put_u16(&mut frame, layout.l4 + UDP_CHECKSUM, pseudo),
+            ip::TCP => put_u16(&mut frame, layout.l4 + tcp::CHECKSUM_AT, pseudo),
+            ip::UDP => put_u16(&mut frame, layout.l4 + udp::CHECKSUM_AT, pseudo),
             _ => {}
         }
         frame
     }
 
-    /// What a receiver computes: pseudo-header and everything, which must be all ones.
+    /// What a receiver computes: pseudo-header and everything, which must be zero.
     fn is_correct(frame: &[u8]) -> bool {
         let layout = layout(frame, false).unwrap();
         let l4 = &frame[layout.l4..layout.end];
-        let ip_is_correct = layout.is_ipv6 || fold(sum(&frame[layout.l3..layout.l4])) == 0xffff;
-        let pseudo = layout.pseudo_sum(frame, l4.len());
-        ip_is_correct && fold(u64::from(pseudo) + sum(l4)) == 0xffff
-    }
-
-    #[test]
-    fn crc32c_is_that_of_rfc_3720_appendix_b_4() {
-        let crc = |bytes: &[u8]| !crc32c(!0, bytes);
-        assert_eq!(crc(&[0; 32]), 0x8a91_36aa);
-        assert_eq!(crc(&[0xff; 32]), 0x62a8_ab43);
-        assert_eq!(crc(&(0..32).collect::<Vec<u8>>()), 0x46dd_794e);
+        let ip_is_correct = layout.is_ipv6 || checksum::of(&frame[layout.l3..layout.l4]) == 0;
+        ip_is_correct && Sum::default().word(layout.pseudo_sum(frame, l4.len())).bytes(l4).finish() == 0
     }
 
     #[test]
     fn an_unfinished_sctp_packet_gets_its_crc() {
-        let mut frame = unfinished(false, SCTP, b"chunk of data");
+        let mut frame = unfinished(false, ip::SCTP, b"chunk of data");
         assert!(complete_if_partial(&mut frame));
         let sent: [u8; 4] = frame[42..46].try_into().unwrap();
         frame[42..46].fill(0);
-        assert_eq!(u32::from_le_bytes(sent), !crc32c(!0, &frame[34..]));
+        assert_eq!(u32::from_le_bytes(sent), checksum::crc32c(&frame[34..]));
     }
 
     #[test]
     fn udp_without_checksum_and_fragments_are_left_alone() {
-        let mut frame = unfinished(false, UDP, b"payload");
+        let mut frame = unfinished(false, ip::UDP, b"payload");
         put_u16(&mut frame, 40, 0);
         assert!(!complete_if_partial(&mut frame));
-        let mut frame = unfinished(false, UDP, b"payload");
+        let mut frame = unfinished(false, ip::UDP, b"payload");
         frame[20] = 0x20;
         assert!(!complete_if_partial(&mut frame));
     }
@@ -331,7 +267,7 @@ mod tests {
     #[test]
     fn segments_add_up_to_the_long_packet() {
         for is_ipv6 in [false, true] {
-            for protocol in [TCP, UDP] {
+            for protocol in [ip::TCP, ip::UDP] {
                 let payload: Vec<u8> = (0..3001u32).map(|i| i as u8).collect();
                 let frame = unfinished(is_ipv6, protocol, &payload);
                 let l4 = layout(&frame, false).unwrap().l4;
@@ -342,7 +278,7 @@ mod tests {
                     let mut out = vec![0; plan.len(i)];
                     plan.write(&frame, i, &mut out);
                     assert!(is_correct(&out), "IPv6 {is_ipv6}, protocol {protocol}, segment {i}");
-                    if protocol == TCP {
+                    if protocol == ip::TCP {
                         let sequence = u32::from_be_bytes(out[l4 + 4..l4 + 8].try_into().unwrap());
                         assert_eq!(sequence, 256 + 1000 * i as u32);
                         let flags = [0x90, 0x10, 0x10, 0x19][i];
@@ -365,7 +301,7 @@ mod tests {
         fn unfinished_packets_become_correct_and_stay_so(
             is_ipv6: bool, tcp: bool, padding in 0usize..9, payload in proptest::collection::vec(any::<u8>(), 0..80)
         ) {
-            let mut frame = unfinished(is_ipv6, if tcp { TCP } else { UDP }, &payload);
+            let mut frame = unfinished(is_ipv6, if tcp { ip::TCP } else { ip::UDP }, &payload);
             let len = frame.len();
             frame.resize(len + padding, 0x55);
             prop_assert!(complete_if_partial(&mut frame));
