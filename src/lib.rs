@@ -15,6 +15,7 @@
 //! ```
 
 pub mod flow;
+pub mod meter;
 pub mod packet;
 pub mod port;
 pub mod sync;

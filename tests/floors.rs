@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[(u8, &[&str])] = &[
     (0, &["time"]),
     (1, &["wire", "sync"]),
-    (2, &["packet"]),
+    (2, &["packet", "testing"]),
     (3, &["flow", "port", "crypto"]),
     (4, &["cache", "tunnel", "conntrack", "esp", "meter"]),
     (5, &["action"]),
