@@ -2,7 +2,11 @@
 //! as OVS netlink attributes ([`netlink`]) and as the text of `ovs-dpctl` ([`text`]).
 
 pub mod action;
+#[cfg(any(test, feature = "testing"))]
+pub mod arbitrary;
+pub mod attr;
 pub mod key;
+pub mod netlink;
 
 pub use action::Action;
 pub use key::{FlowKey, FlowMask, Line};
