@@ -8,10 +8,10 @@
 //!
 //! Packets are copied out into pool buffers, so that one that is parked never keeps a block (and all packets behind it) from the
 //! kernel. The kernel keeps VLAN tags apart: they are put back. It also says which packets were left unfinished for a
-//! network card; their checksums are completed and long ones cut (see [`offload`](super::offload)). What the host itself sends
+//! network card; their checksums are completed and long ones cut (see `offload.rs`). What the host itself sends
 //! on the interface is not received. Sending is `sendmmsg`, so a capture on the interface sees it.
 //!
-//! This is one of the crate's rooms for `unsafe`: the ring ([`Ring`]) and the call that sends.
+//! This is one of the crate's rooms for `unsafe`: the ring (`Ring`) and the call that sends.
 
 use core::cell::Cell;
 use std::io;

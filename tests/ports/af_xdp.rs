@@ -257,3 +257,32 @@ fn af_xdp_errors_name_what_is_missing() {
         }
     });
 }
+
+#[test]
+fn a_killed_process_leaves_nothing_behind() {
+    let test = "af_xdp::a_killed_process_leaves_nothing_behind";
+    namespace::run(test, || {
+        if namespace::role().is_some() {
+            let _port = open(test, &config("x0"));
+            std::thread::sleep(PATIENCE);
+            return;
+        }
+        veth("x0", "x1");
+        let Some(port) = open(test, &config("x0")) else { return };
+        drop(port);
+        let mut holder = Command::new(std::env::current_exe().unwrap());
+        holder.args(["--exact", test]).env("WYE_TEST_ROLE", "holder").stdout(std::process::Stdio::null());
+        let mut holder = holder.spawn().unwrap();
+        let until = std::time::Instant::now() + PATIENCE;
+        let wait_for = |wanted: bool| {
+            while has_program("x0") != wanted {
+                assert!(std::time::Instant::now() < until, "program attached: {}", !wanted);
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        };
+        wait_for(true);
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+        wait_for(false);
+    });
+}
