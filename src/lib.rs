@@ -14,6 +14,9 @@
 //! 0  time
 //! ```
 
+pub mod action;
+pub mod cache;
+pub mod datapath;
 pub mod flow;
 pub mod meter;
 pub mod packet;

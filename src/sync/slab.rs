@@ -32,7 +32,7 @@ struct Slot<T> {
 ///
 /// *Thread-safety.* Slot states are atomic; values are immutable while alive (interior atomics excepted).
 pub struct Slab<T: Send + Sync + 'static> {
-    slots: Box<[Slot<T>]>,
+    slots: Slots<T>,
     domain: Arc<Domain>,
 }
 
@@ -50,28 +50,42 @@ impl<T: Send + Sync + 'static> core::fmt::Debug for Slab<T> {
     }
 }
 
+/// The slots' memory. Pages come from the kernel when they are first written to, so that a large bound costs no memory
+/// until it is used; an ordinary allocation with this alignment would clear, and so touch, all of it.
 #[cfg(not(loom))]
-#[allow(unsafe_code)]
-fn dead_slots<T>(capacity: usize) -> Box<[Slot<T>]> {
-    use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
-    if capacity == 0 {
-        return Box::new([]);
-    }
-    let layout = Layout::array::<Slot<T>>(capacity).expect("slab too large for the address space");
-    // SAFETY: the layout has a non-zero size. All-zero bytes are a valid `Slot`: the value is `MaybeUninit`
-    // and the state `AtomicU32` reads `DEAD`. `Box` frees with the same layout.
-    // Zeroed pages come straight from the kernel, so that a large bound costs no memory until it is used.
-    unsafe {
-        let raw = alloc_zeroed(layout).cast::<Slot<T>>();
-        if raw.is_null() {
-            handle_alloc_error(layout);
-        }
-        Box::from_raw(core::ptr::slice_from_raw_parts_mut(raw, capacity))
+struct Slots<T> {
+    map: memmap2::MmapMut,
+    len: usize,
+    _slots: core::marker::PhantomData<Slot<T>>,
+}
+
+#[cfg(not(loom))]
+fn dead_slots<T>(capacity: usize) -> Slots<T> {
+    let bytes = capacity.checked_mul(size_of::<Slot<T>>()).expect("slab too large for the address space");
+    let map = memmap2::MmapMut::map_anon(bytes.max(1)).expect("no address space left for a slab");
+    // Large pages spare lookups among many entries most TLB misses; a kernel that refuses costs only speed.
+    let _ = map.advise(memmap2::Advice::HugePage);
+    Slots { map, len: capacity, _slots: core::marker::PhantomData }
+}
+
+#[cfg(not(loom))]
+impl<T> core::ops::Deref for Slots<T> {
+    type Target = [Slot<T>];
+    #[allow(unsafe_code)]
+    #[inline(always)]
+    fn deref(&self) -> &[Slot<T>] {
+        // SAFETY: the mapping is page-aligned (more than `Slot`'s 64 bytes), at least `len` slots long, and lives as long as
+        // `self`. All-zero bytes, which it began with, are a valid `Slot`: the value is `MaybeUninit` and the state reads
+        // `DEAD`. Slots are only changed through their cells and atomics.
+        unsafe { core::slice::from_raw_parts(self.map.as_ptr().cast(), self.len) }
     }
 }
 
 #[cfg(loom)]
-fn dead_slots<T>(capacity: usize) -> Box<[Slot<T>]> {
+type Slots<T> = Box<[Slot<T>]>;
+
+#[cfg(loom)]
+fn dead_slots<T>(capacity: usize) -> Slots<T> {
     (0..capacity).map(|_| Slot { value: UnsafeCell::new(MaybeUninit::uninit()), state: AtomicU32::new(DEAD) }).collect()
 }
 
@@ -100,7 +114,7 @@ impl<T: Send + Sync + 'static> Slab<T> {
 impl<T: Send + Sync + 'static> Drop for Slab<T> {
     #[allow(unsafe_code)]
     fn drop(&mut self) {
-        for slot in &mut self.slots {
+        for slot in self.slots.iter() {
             if slot.state.load(Ordering::Acquire) != DEAD {
                 // SAFETY: a slot that is not dead holds an initialised value. Access is exclusive: every reference to a
                 // value borrows the slab or its writer, which owns a share of the slab.
@@ -189,6 +203,15 @@ impl<T: Send + Sync + 'static> SlabWriter<T> {
         slot.state.store(ALIVE, Ordering::Release);
         self.alive += 1;
         Ok(index)
+    }
+
+    /// The index that the next `insert` will use, if it will succeed.
+    pub fn next_index(&mut self) -> Option<u32> {
+        if self.free.is_empty() {
+            self.reclaim();
+        }
+        let fresh = ((self.fresh as usize) < self.slab.slots.len()).then_some(self.fresh);
+        self.free.last().copied().or(fresh)
     }
 
     /// Removes entry `index`; returns false if it was not alive. Its value is dropped after a grace period.

@@ -1,0 +1,565 @@
+//! The megaflow table: every installed flow, shared by all workers, read without locks (tuple space search,
+//! Srinivasan, Suri and Varghese 1999, as in OVS's `dpcls`).
+//!
+//! Flows with equal masks form a *subtable*, a hash table over their masked keys. A lookup asks the subtables in turn, most
+//! hit first, and the first match wins. Flows that overlap with different actions are the caller's business, as in OVS:
+//! which of them wins is unspecified.
+
+use ahash::AHashMap;
+
+use super::hash::LineHasher;
+use crate::flow::key::{FlowKey, FlowMask, LINE_BASE, LINES, Line, LineSet};
+use crate::sync::counter::Counter;
+use crate::sync::map::{Map, MapView, MapWriter};
+use crate::sync::primitive::Arc;
+use crate::sync::qsbr::{Burst, Domain};
+use crate::sync::slab::{Slab, SlabWriter, View};
+use crate::sync::snapshot::Snapshot;
+
+/// Distinct masks that may be installed at a time.
+pub const MASKS_MAX: usize = 4096;
+
+/// Packets in one lookup at most.
+const CHUNK: usize = 64;
+
+/// A mask, shared by the flows under it.
+#[derive(Debug)]
+pub struct Mask {
+    /// Line 0.
+    pub base: Line,
+    /// Lines in which any bit is set, and always line 0.
+    pub lines: LineSet,
+    whole: FlowMask,
+}
+
+/// A packet's key as the packet path holds it: line 0 apart, further lines where the packet has them.
+#[derive(Clone, Copy, Debug)]
+pub struct PacketKey<'k> {
+    /// Line 0.
+    pub base: &'k Line,
+    /// Which lines the packet has; the others count as zero.
+    pub lines: LineSet,
+    /// Lines 1 and up are read from here where `lines` says so.
+    pub more: &'k FlowKey,
+}
+
+impl PacketKey<'_> {
+    #[inline]
+    fn line(&self, i: usize) -> &Line {
+        const ZERO: Line = [0; 8];
+        if self.lines & 1 << i != 0 { &self.more.lines()[i] } else { &ZERO }
+    }
+}
+
+/// An installed flow.
+#[derive(Debug)]
+pub struct Entry<T> {
+    base: Line,
+    /// Lines 1 and up, in the order of the mask's bits.
+    more: Option<Box<[Line]>>,
+    hash: u64,
+    mask: Arc<Mask>,
+    /// What the flow does.
+    pub value: T,
+}
+
+impl<T> Entry<T> {
+    /// True if the flow matches the packet.
+    #[inline(always)]
+    pub fn matches(&self, key: PacketKey<'_>) -> bool {
+        let mask = &*self.mask;
+        let differs = (0..8).fold(0, |d, i| d | (key.base[i] & mask.base[i]) ^ self.base[i]);
+        differs == 0 && (mask.lines == LINE_BASE || self.matches_further(key))
+    }
+
+    #[inline(never)]
+    fn matches_further(&self, key: PacketKey<'_>) -> bool {
+        let mut stored = self.more.iter().flatten();
+        (1..LINES).filter(|i| self.mask.lines & 1 << i != 0).all(|i| {
+            let (Some(own), mask, packet) = (stored.next(), &self.mask.whole.0.lines()[i], key.line(i)) else {
+                return false;
+            };
+            (0..8).all(|w| packet[w] & mask[w] == own[w])
+        })
+    }
+
+    /// The flow's key, masked.
+    pub fn key(&self) -> FlowKey {
+        let mut key = FlowKey::default();
+        key.lines_mut()[0] = self.base;
+        let mut stored = self.more.iter().flatten();
+        for i in (1..LINES).filter(|i| self.mask.lines & 1 << i != 0) {
+            if let Some(line) = stored.next() {
+                key.lines_mut()[i] = *line;
+            }
+        }
+        key
+    }
+
+    /// The flow's mask.
+    pub fn mask(&self) -> &FlowMask {
+        &self.mask.whole
+    }
+}
+
+/// The flows under one mask.
+#[derive(Debug)]
+struct Subtable {
+    mask: Arc<Mask>,
+    map: Arc<Map>,
+    /// Written by any worker without a locked instruction: it only orders the subtables, a lost count does not matter.
+    hits: Counter,
+}
+
+/// What a burst needs beyond the flows themselves.
+#[derive(Debug)]
+struct Subtables {
+    order: Box<[Arc<Subtable>]>,
+    union: Mask,
+}
+
+/// The table.
+///
+/// *Thread-safety.* Readers hold a [`MegaflowView`] per burst. One [`MegaflowWriter`] changes the table.
+#[derive(Debug)]
+pub struct Megaflows<T: Send + Sync + 'static> {
+    flows: Arc<Slab<Entry<T>>>,
+    subtables: Arc<Snapshot<Subtables>>,
+    hasher: Arc<LineHasher>,
+}
+
+impl<T: Send + Sync + 'static> Megaflows<T> {
+    /// An empty table for at most `flows_max` flows, and its only writer.
+    pub fn new(domain: &Arc<Domain>, flows_max: u32, hasher: LineHasher) -> (Self, MegaflowWriter<T>) {
+        let (flows, slab) = Slab::new(domain, flows_max);
+        let none = Subtables { order: Box::new([]), union: Mask::new(FlowMask::default()) };
+        let subtables = Arc::new(Snapshot::new(domain, none));
+        let hasher = Arc::new(hasher);
+        let table = Megaflows { flows, subtables: Arc::clone(&subtables), hasher: Arc::clone(&hasher) };
+        let writer = MegaflowWriter {
+            slab,
+            masks: AHashMap::new(),
+            subtables,
+            hasher,
+            domain: Arc::clone(domain),
+            order: Vec::new(),
+        };
+        (table, writer)
+    }
+
+    /// The table as the burst sees it.
+    #[inline(always)]
+    pub fn view<'b>(&'b self, burst: &'b Burst<'_>) -> MegaflowView<'b, T> {
+        MegaflowView {
+            flows: self.flows.view(burst),
+            subtables: self.subtables.load(burst),
+            hasher: &self.hasher,
+            burst,
+        }
+    }
+}
+
+/// A reader's access for one burst.
+#[derive(Debug)]
+pub struct MegaflowView<'b, T> {
+    flows: View<'b, Entry<T>>,
+    subtables: &'b Subtables,
+    hasher: &'b LineHasher,
+    burst: &'b Burst<'b>,
+}
+
+impl<T> Clone for MegaflowView<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for MegaflowView<'_, T> {}
+
+impl<'b, T> MegaflowView<'b, T> {
+    /// The hash of the key under the union of all masks: equal for packets that no installed flow tells apart.
+    #[inline(always)]
+    pub fn cache_hash(self, key: PacketKey<'_>) -> u64 {
+        let union = &self.subtables.union;
+        let hash = self.hasher.line(key.base, &union.base);
+        if union.lines & key.lines & !LINE_BASE == 0 { hash } else { self.cache_hash_further(hash, key) }
+    }
+
+    #[inline(never)]
+    fn cache_hash_further(self, mut hash: u64, key: PacketKey<'_>) -> u64 {
+        for i in 1..LINES {
+            if self.subtables.union.lines & key.lines & 1 << i != 0 {
+                hash = self.hasher.further(hash, key.line(i), &self.subtables.union.whole.0.lines()[i]);
+            }
+        }
+        hash
+    }
+
+    /// Flow `number`, if it is alive.
+    #[inline(always)]
+    pub fn flow(self, number: u32) -> Option<&'b Entry<T>> {
+        self.flows.get(number)
+    }
+
+    /// Asks the CPU to load flow `number`.
+    #[inline(always)]
+    pub fn prefetch(self, number: u32) {
+        self.flows.prefetch(number);
+    }
+
+    /// How many subtables there are.
+    pub fn subtables(self) -> usize {
+        self.subtables.order.len()
+    }
+
+    /// The flow that matches `key`, its number, and how many subtables were asked.
+    pub fn lookup(self, key: PacketKey<'_>) -> (Option<(u32, &'b Entry<T>)>, usize) {
+        for (asked, subtable) in self.subtables.order.iter().enumerate() {
+            let map = subtable.map.view(self.burst);
+            if let Some(found) = self.probe(map, subtable.mask.hash(self.hasher, key), key) {
+                subtable.hits.add(1);
+                return (Some(found), asked + 1);
+            }
+        }
+        (None, self.subtables.order.len())
+    }
+
+    #[inline(always)]
+    fn probe(self, map: MapView<'_>, hash: u64, key: PacketKey<'_>) -> Option<(u32, &'b Entry<T>)> {
+        let mut found = None;
+        map.find(hash, |number| {
+            found = self.flows.get(number).filter(|flow| flow.matches(key)).map(|flow| (number, flow));
+            found.is_some()
+        });
+        found
+    }
+
+    /// Looks up many packets at once: `keys(i)` for each `i` of `wanted`; calls `found(i, number, flow)` for the matches and leaves
+    /// the others in `wanted`, in order. Returns the number of subtable probes. All packets are hashed and their buckets
+    /// prefetched before the first is probed.
+    #[inline(always)]
+    pub fn lookup_burst<'k>(
+        self,
+        wanted: &mut Vec<u16>,
+        keys: impl Fn(u16) -> PacketKey<'k>,
+        mut found: impl FnMut(u16, u32, &'b Entry<T>),
+    ) -> u64 {
+        let mut probes = 0;
+        let mut hashes = [0u64; CHUNK];
+        let mut kept = 0;
+        let mut start = 0;
+        while start < wanted.len() {
+            let mut live = [0u16; CHUNK];
+            let count = (wanted.len() - start).min(CHUNK);
+            live[..count].copy_from_slice(&wanted[start..start + count]);
+            let mut n = count;
+            for subtable in &self.subtables.order {
+                let map = subtable.map.view(self.burst);
+                for j in 0..n {
+                    hashes[j] = subtable.mask.hash(self.hasher, keys(live[j]));
+                    map.prefetch(hashes[j]);
+                }
+                probes += n as u64;
+                let mut left = 0;
+                for j in 0..n {
+                    let i = live[j];
+                    match self.probe(map, hashes[j], keys(i)) {
+                        Some((number, flow)) => found(i, number, flow),
+                        None => {
+                            live[left] = i;
+                            left += 1;
+                        }
+                    }
+                }
+                if left != n {
+                    subtable.hits.add((n - left) as u64);
+                    n = left;
+                    if n == 0 {
+                        break;
+                    }
+                }
+            }
+            wanted[kept..kept + n].copy_from_slice(&live[..n]);
+            kept += n;
+            start += count;
+        }
+        wanted.truncate(kept);
+        probes
+    }
+}
+
+impl Mask {
+    fn new(whole: FlowMask) -> Self {
+        Mask { base: whole.0.lines()[0], lines: whole.0.lines_used(), whole }
+    }
+
+    #[inline(always)]
+    fn hash(&self, hasher: &LineHasher, key: PacketKey<'_>) -> u64 {
+        let hash = hasher.line(key.base, &self.base);
+        if self.lines == LINE_BASE { hash } else { self.hash_further(hasher, hash, key) }
+    }
+
+    #[inline(never)]
+    fn hash_further(&self, hasher: &LineHasher, mut hash: u64, key: PacketKey<'_>) -> u64 {
+        for i in 1..LINES {
+            if self.lines & 1 << i != 0 {
+                hash = hasher.further(hash, key.line(i), &self.whole.0.lines()[i]);
+            }
+        }
+        hash
+    }
+}
+
+/// Why a flow was not installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InsertError {
+    /// The flow limit is reached (removed flows count until every worker has finished the burst it was in).
+    #[error("the flow table is full")]
+    Full,
+    /// [`MASKS_MAX`] masks are installed.
+    #[error("too many different masks")]
+    TooManyMasks,
+    /// A flow with this key and mask is installed; its number.
+    #[error("flow {0} has the same key and mask")]
+    Exists(u32),
+}
+
+struct MaskState {
+    subtable: Arc<Subtable>,
+    writer: MapWriter,
+}
+
+/// The one writer of a [`Megaflows`] table.
+pub struct MegaflowWriter<T: Send + Sync + 'static> {
+    slab: SlabWriter<Entry<T>>,
+    masks: AHashMap<FlowMask, MaskState>,
+    /// The published order.
+    order: Vec<Arc<Subtable>>,
+    subtables: Arc<Snapshot<Subtables>>,
+    hasher: Arc<LineHasher>,
+    domain: Arc<Domain>,
+}
+
+impl<T: Send + Sync + 'static> core::fmt::Debug for MegaflowWriter<T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("MegaflowWriter").field("flows", &self.slab.len()).field("masks", &self.masks.len()).finish()
+    }
+}
+
+impl<T: Send + Sync + 'static> MegaflowWriter<T> {
+    /// Installs a flow and returns its number. `key` is masked here.
+    ///
+    /// # Errors
+    /// See [`InsertError`]; nothing is changed then.
+    pub fn insert(&mut self, key: &FlowKey, mask: &FlowMask, value: T) -> Result<u32, InsertError> {
+        let key = key.masked(mask);
+        if let Some(number) = self.find(&key, mask) {
+            return Err(InsertError::Exists(number));
+        }
+        if !self.masks.contains_key(mask) && self.masks.len() >= MASKS_MAX {
+            return Err(InsertError::TooManyMasks);
+        }
+        let new_mask = match self.masks.get(mask) {
+            Some(_) => None,
+            None => Some(Arc::new(Mask::new(*mask))),
+        };
+        let shared = new_mask.clone().or_else(|| self.masks.get(mask).map(|m| Arc::clone(&m.subtable.mask)));
+        let Some(shared) = shared else { return Err(InsertError::TooManyMasks) };
+        let hash = shared.hash(&self.hasher, whole(&key));
+        let further: Box<[Line]> = (1..LINES).filter(|i| shared.lines & 1 << i != 0).map(|i| key.lines()[i]).collect();
+        let entry = Entry {
+            base: key.lines()[0],
+            more: (!further.is_empty()).then_some(further),
+            hash,
+            mask: Arc::clone(&shared),
+            value,
+        };
+        let number = self.slab.insert(entry).map_err(|_| InsertError::Full)?;
+        if new_mask.is_some() {
+            let (map, writer) = Map::new(&self.domain);
+            let subtable = Arc::new(Subtable { mask: shared, map, hits: Counter::default() });
+            self.order.push(Arc::clone(&subtable));
+            self.masks.insert(*mask, MaskState { subtable, writer });
+            self.publish();
+        }
+        let slab = &self.slab;
+        if let Some(state) = self.masks.get_mut(mask) {
+            state.writer.insert(hash, number, |n| slab.get(n).map_or(0, |flow| flow.hash));
+        }
+        Ok(number)
+    }
+
+    /// The number that the next installed flow will have, if there is room for one.
+    pub fn next_number(&mut self) -> Option<u32> {
+        self.slab.next_index()
+    }
+
+    /// Removes flow `number`; false if it is not installed.
+    pub fn remove(&mut self, number: u32) -> bool {
+        let Some(flow) = self.slab.get(number) else { return false };
+        let (hash, mask) = (flow.hash, Arc::clone(&flow.mask));
+        if let Some(state) = self.masks.get_mut(&mask.whole) {
+            state.writer.remove(hash, number);
+            if state.writer.is_empty() {
+                self.masks.remove(&mask.whole);
+                self.order.retain(|s| !Arc::ptr_eq(&s.mask, &mask));
+                self.publish();
+            }
+        }
+        self.slab.remove(number)
+    }
+
+    /// The number of the flow with exactly this key and mask.
+    pub fn find(&self, key: &FlowKey, mask: &FlowMask) -> Option<u32> {
+        let key = key.masked(mask);
+        let state = self.masks.get(mask)?;
+        let hash = state.subtable.mask.hash(&self.hasher, whole(&key));
+        state.writer.find(hash, |n| self.slab.get(n).is_some_and(|flow| flow.matches(whole(&key))))
+    }
+
+    /// The number of a flow that matches this packet key.
+    pub fn lookup(&self, key: &FlowKey) -> Option<u32> {
+        self.order.iter().find_map(|subtable| {
+            let state = self.masks.get(&subtable.mask.whole)?;
+            let hash = subtable.mask.hash(&self.hasher, whole(key));
+            state.writer.find(hash, |n| self.slab.get(n).is_some_and(|flow| flow.matches(whole(key))))
+        })
+    }
+
+    /// Flow `number`.
+    pub fn get(&self, number: u32) -> Option<&Entry<T>> {
+        self.slab.get(number)
+    }
+
+    /// Installed flows.
+    pub fn len(&self) -> u32 {
+        self.slab.len()
+    }
+
+    /// True when no flow is installed.
+    pub fn is_empty(&self) -> bool {
+        self.slab.is_empty()
+    }
+
+    /// Different masks in use.
+    pub fn masks(&self) -> usize {
+        self.masks.len()
+    }
+
+    /// All flow numbers that may be in use are below this.
+    pub fn high_water(&self) -> u32 {
+        self.slab.high_water()
+    }
+
+    /// Frees what no worker can see any more.
+    pub fn reclaim(&mut self) {
+        self.slab.reclaim();
+        self.domain.collect();
+    }
+
+    /// Puts the subtables with the most hits since the last call first. Returns true if the order changed.
+    pub fn sort_by_hits(&mut self) -> bool {
+        let mut hits: Vec<(u64, Arc<Subtable>)> = self.order.iter().map(|s| (s.hits.get(), Arc::clone(s))).collect();
+        hits.sort_by_key(|(hits, _)| core::cmp::Reverse(*hits));
+        self.order.iter().for_each(|s| s.hits.set(0));
+        let changed = hits.iter().zip(&self.order).any(|((_, a), b)| !Arc::ptr_eq(a, b));
+        if changed {
+            self.order = hits.into_iter().map(|(_, s)| s).collect();
+            self.publish();
+        }
+        changed
+    }
+
+    fn publish(&self) {
+        let mut union = FlowMask::default();
+        self.order.iter().for_each(|s| union.unite(&s.mask.whole));
+        self.subtables.publish(Subtables { order: self.order.clone().into_boxed_slice(), union: Mask::new(union) });
+    }
+}
+
+/// A key of the control side, every line of which counts.
+fn whole(key: &FlowKey) -> PacketKey<'_> {
+    PacketKey { base: &key.lines()[0], lines: LineSet::MAX, more: key }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn mask_of(bits: u8) -> FlowMask {
+        let mut mask = FlowMask::default();
+        mask.0.base.in_port = u32::MAX;
+        if bits & 1 != 0 {
+            mask.0.base.ipv4_dst = [255, 255, 0, 0];
+        }
+        if bits & 2 != 0 {
+            mask.0.base.tp_dst.set(0xffff);
+        }
+        if bits & 4 != 0 {
+            mask.0.ipv6.label.set(0xff);
+        }
+        if bits & 8 != 0 {
+            mask.0.tunnel.id.set(0xffff);
+        }
+        mask
+    }
+
+    fn key_of(port: u8, dst: u8, tp: u8, label: u8, id: u8) -> FlowKey {
+        let mut key = FlowKey::default();
+        key.base.in_port = port.into();
+        key.base.ipv4_dst = [dst, 1, 2, 3];
+        key.base.tp_dst.set(tp.into());
+        key.ipv6.label.set(label.into());
+        key.tunnel.id.set(id.into());
+        key
+    }
+
+    proptest! {
+        #[test]
+        fn table_agrees_with_a_linear_list(
+            steps in proptest::collection::vec((0u8..4, 0u8..16, 0u8..2, 0u8..3, 0u8..3, 0u8..2, 0u8..2), 1..120)
+        ) {
+            let domain = Arc::new(Domain::new());
+            let mut reader = domain.reader().unwrap();
+            let (table, mut writer) = Megaflows::new(&domain, 40, LineHasher::new(9));
+            let mut model: Vec<(u32, FlowKey, FlowMask)> = Vec::new();
+            for (op, mask, port, dst, tp, label, id) in steps {
+                let (mask, key) = (mask_of(mask), key_of(port, dst, tp, label, id));
+                let masked = key.masked(&mask);
+                let at = model.iter().position(|(_, k, m)| *k == masked && *m == mask);
+                match op {
+                    0 | 1 => match (writer.insert(&key, &mask, ()), at) {
+                        (Ok(n), None) => model.push((n, masked, mask)),
+                        (Err(InsertError::Exists(n)), Some(at)) => prop_assert_eq!(n, model[at].0),
+                        (Err(InsertError::Full), None) => prop_assert_eq!(model.len(), 40),
+                        (other, _) => prop_assert!(false, "{:?}", other),
+                    },
+                    2 => {
+                        prop_assert_eq!(writer.find(&key, &mask), at.map(|at| model[at].0));
+                        if let Some(at) = at {
+                            let (n, ..) = model.swap_remove(at);
+                            prop_assert!(writer.remove(n));
+                            prop_assert!(!writer.remove(n));
+                        }
+                    }
+                    _ => { writer.sort_by_hits(); }
+                }
+                let burst = reader.enter();
+                let view = table.view(&burst);
+                let packet = whole(&key);
+                let expected: Vec<u32> =
+                    model.iter().filter(|(_, k, m)| m.matches(k, &key)).map(|(n, ..)| *n).collect();
+                let one = view.lookup(packet).0.map(|(n, _)| n);
+                prop_assert_eq!(one.is_some(), !expected.is_empty());
+                prop_assert!(one.is_none_or(|n| expected.contains(&n)));
+                let mut wanted = vec![0u16, 1];
+                let mut many = Vec::new();
+                view.lookup_burst(&mut wanted, |_| packet, |_, n, _| many.push(n));
+                prop_assert_eq!(many.len() + wanted.len(), 2);
+                prop_assert!(many.iter().all(|n| expected.contains(n)));
+                prop_assert_eq!(wanted.is_empty(), !expected.is_empty());
+            }
+            prop_assert_eq!(writer.len() as usize, model.len());
+        }
+    }
+}
