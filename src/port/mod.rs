@@ -11,6 +11,7 @@ mod offload;
 pub mod pcap;
 mod pcapng;
 mod sys;
+pub mod table;
 pub mod tap;
 pub mod trace;
 
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 pub use af_xdp::{Attach, Copying};
 pub use driver::{Driver, Link, PortError, PortStats, TxBurst};
+pub use table::{PortEntry, PortTable};
 pub use trace::{Trace, TracePacket, read_trace};
 
 use crate::packet::Pool;
