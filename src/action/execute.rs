@@ -1,0 +1,845 @@
+//! The executor: runs a [`Program`] over a group of packets that matched one flow.
+//!
+//! Packets are named by 16-bit references: below [`EXTRA_BASE`] they are in the batch that came in, from there on in the worker's
+//! array of *extras* (copies, and packets that had to move to a bigger buffer). An instruction sees the whole group; packets that an
+//! instruction drops leave it.
+//!
+//! *Who keeps the packet.* The last instruction of a flow's list may consume the packet itself; earlier outputs and clones
+//! get copies. When the list ends and nobody took the packet, its fate is `transmitted` if a copy went out, else dropped.
+//!
+//! *Bounds.* The extras, the recirculation list and the pool are bounded. When extras run out, what is queued
+//! for transmission is sent at once, and if that frees none, the copy is dropped and counted.
+
+use super::bond::BondTable;
+use super::program::{Op, Program};
+use super::{ethernet, hash, mpls, nsh, set_field, ttl, vlan};
+use crate::flow::Ext;
+use crate::flow::action::{Action, SetField, Userspace};
+use crate::flow::extract::{ExtractOptions, extract_whole};
+use crate::flow::key::{LINE_OPTIONS, LINE_TUNNEL};
+use crate::meter::MeterTable;
+use crate::packet::buffer::PACKET_LEN_MAX;
+use crate::packet::{DropReason, Fate, Owner, Packet, PacketFlags, PoolCache};
+use crate::port::driver::{BURST_MAX, EXTRA_BASE, TxBurst};
+use crate::port::table::{PORTS_MAX, PortTable};
+use crate::time::Nanos;
+
+/// Extra packets that may exist at a time within a burst.
+pub const EXTRAS_MAX: usize = 1024;
+
+/// Entries of the worker's table of rarer metadata, number 0 unused.
+pub const EXTS_MAX: usize = BURST_MAX + EXTRAS_MAX + 1;
+
+const REFS: usize = EXTRA_BASE as usize + EXTRAS_MAX;
+const NONE: u16 = u16::MAX;
+
+/// What the executor needs from outside: ports and the upcall handler.
+pub trait Outside {
+    /// Sends the burst to `port`. Returns how many packets were taken from its front, and why the next was not.
+    fn transmit(&mut self, port: u32, burst: TxBurst<'_>) -> (usize, DropReason);
+
+    /// The `userspace` action: `packet` may be changed. `Err` is the reason that counts as the packet's end if it goes no
+    /// further; `Ok` gives actions to carry out on it.
+    fn userspace(&mut self, request: &Userspace, packet: &mut Packet, ext: Option<&Ext>) -> Result<Vec<Action>, Fate>;
+}
+
+/// What does not change during a burst.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings<'b> {
+    /// Ports.
+    pub ports: &'b PortTable,
+    /// Meters.
+    pub meters: &'b MeterTable,
+    /// Bonds.
+    pub bonds: &'b BondTable,
+    /// How packets are parsed again where an action needs it.
+    pub extract: ExtractOptions,
+    /// The time of the burst.
+    pub now: Nanos,
+}
+
+/// Counts that the executor makes beyond the fates.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    /// Copies made (clone, output to several ports).
+    pub copies: u64,
+    /// Copies that a port took.
+    pub copies_transmitted: u64,
+    /// Copies that ended otherwise, by reason.
+    pub copies_dropped: [u64; DropReason::COUNT],
+    /// Packets moved to a bigger buffer for want of headroom.
+    pub moved: u64,
+    /// Recirculations.
+    pub recirculated: u64,
+}
+
+/// The packets that wait for one port.
+#[derive(Clone, Copy, Debug)]
+struct TxQueue {
+    len: u16,
+    /// An extra, or a packet with rarer metadata, is among them.
+    mixed: bool,
+    refs: [u16; BURST_MAX],
+}
+
+/// A port that was looked up in this burst.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    port: u32,
+    slot: u16,
+    packet_len_max: u32,
+}
+
+const NO_WAY: Way = Way { port: u32::MAX, slot: 0, packet_len_max: 0 };
+
+/// A packet that waits to be looked up again.
+#[derive(Clone, Copy, Debug)]
+pub struct Recirculated {
+    /// Which packet.
+    pub packet: u16,
+    /// How often it has been.
+    pub depth: u8,
+}
+
+/// The executor's own state. One per worker; nothing in it survives a burst but its memory.
+#[derive(Debug)]
+pub struct Executor {
+    extra: Box<[Packet]>,
+    free_extras: Vec<u16>,
+    /// For each extra: the packet of the batch that it stands for, [`NONE`] for a copy.
+    stands_for: Box<[u16]>,
+    exts: Box<[Ext]>,
+    free_exts: Vec<u16>,
+    fates: [Fate; BURST_MAX],
+    /// Packets of the batch that a port took.
+    transmitted: usize,
+    queues: Box<[TxQueue]>,
+    /// Slots with a non-empty queue, and the port's number.
+    active: Vec<(u16, u32)>,
+    /// The port that was output to last.
+    way: Way,
+    recirculated: Vec<Recirculated>,
+    pool: PoolCache,
+    random: u64,
+    /// What was counted since the owner last took it.
+    pub tally: Tally,
+}
+
+/// A burst being worked on: the executor, its packets, and the world.
+pub struct Exec<'a, O: Outside> {
+    /// The executor's state.
+    pub executor: &'a mut Executor,
+    /// The packets that came in.
+    pub batch: &'a mut [Packet],
+    /// Ports and upcalls.
+    pub outside: &'a mut O,
+    /// Configuration and time.
+    pub settings: Settings<'a>,
+    /// Recirculations that the present group has behind it.
+    pub depth: u8,
+}
+
+impl<O: Outside> core::fmt::Debug for Exec<'_, O> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Exec").field("batch", &self.batch.len()).field("depth", &self.depth).finish_non_exhaustive()
+    }
+}
+
+impl Executor {
+    /// An executor that makes copies in buffers of `pool`; `seed` starts the random numbers of `sample`.
+    pub fn new(pool: PoolCache, seed: u64) -> Self {
+        Executor {
+            extra: (0..EXTRAS_MAX).map(|_| Packet::gone()).collect(),
+            free_extras: (EXTRA_BASE..REFS as u16).rev().collect(),
+            stands_for: vec![NONE; EXTRAS_MAX].into_boxed_slice(),
+            exts: vec![Ext::default(); EXTS_MAX].into_boxed_slice(),
+            free_exts: (1..EXTS_MAX as u16).rev().collect(),
+            fates: [Fate::Undecided; BURST_MAX],
+            transmitted: 0,
+            // All zero, so that only the queues of ports in use take memory.
+            queues: vec![TxQueue { len: 0, mixed: false, refs: [0; BURST_MAX] }; PORTS_MAX].into_boxed_slice(),
+            active: Vec::with_capacity(PORTS_MAX),
+            way: NO_WAY,
+            recirculated: Vec::with_capacity(REFS),
+            pool,
+            random: seed | 1,
+            tally: Tally::default(),
+        }
+    }
+
+    /// Prepares for a batch of `n` packets.
+    #[inline(always)]
+    pub fn begin(&mut self, n: usize) {
+        self.fates[..n].fill(Fate::Undecided);
+        self.transmitted = 0;
+        self.way = NO_WAY;
+    }
+
+    /// Packets of the batch whose fate is `transmitted`.
+    #[inline(always)]
+    pub fn transmitted(&self) -> usize {
+        self.transmitted
+    }
+
+    /// The fates of the batch's packets.
+    #[inline]
+    pub fn fates(&self) -> &[Fate; BURST_MAX] {
+        &self.fates
+    }
+
+    /// The pool that copies come from.
+    pub fn pool(&mut self) -> &mut PoolCache {
+        &mut self.pool
+    }
+
+    /// The rarer metadata that a packet names by its `ext`.
+    #[inline]
+    pub fn ext(&self, index: u16) -> Option<&Ext> {
+        (index != 0).then(|| &self.exts[index as usize])
+    }
+
+    /// The packet's rarer metadata, made empty if it had none; `None` if the table is full.
+    pub fn ext_mut(&mut self, packet: &mut Packet) -> Option<&mut Ext> {
+        if packet.ext == 0 {
+            packet.ext = self.free_exts.pop()?;
+            self.exts[packet.ext as usize] = Ext::default();
+        }
+        Some(&mut self.exts[packet.ext as usize])
+    }
+
+    /// Releases the packet's rarer metadata.
+    #[inline]
+    pub fn free_ext(&mut self, packet: &mut Packet) {
+        if packet.ext != 0 {
+            self.free_exts.push(core::mem::take(&mut packet.ext));
+        }
+    }
+
+    /// Takes a packet that waits for another lookup.
+    pub fn pop_recirculated(&mut self) -> Option<Recirculated> {
+        self.recirculated.pop()
+    }
+
+    /// Moves the packets that wait for another lookup to `out`, in order.
+    pub fn take_recirculated(&mut self, out: &mut Vec<Recirculated>) {
+        out.append(&mut self.recirculated);
+    }
+
+    #[inline(always)]
+    fn random(&mut self) -> u32 {
+        // xorshift64*: `sample` needs fairness, not secrecy.
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        (self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as u32
+    }
+}
+
+impl<O: Outside> Exec<'_, O> {
+    /// Packet `r`.
+    #[inline(always)]
+    pub fn packet(&mut self, r: u16) -> &mut Packet {
+        if r < EXTRA_BASE { &mut self.batch[r as usize] } else { &mut self.executor.extra[(r - EXTRA_BASE) as usize] }
+    }
+
+    /// The packet of the batch whose fate `r` decides; `None` for a copy.
+    #[inline(always)]
+    fn stands_for(&self, r: u16) -> Option<usize> {
+        let original = if r < EXTRA_BASE { r } else { self.executor.stands_for[(r - EXTRA_BASE) as usize] };
+        (original != NONE).then_some(original as usize)
+    }
+
+    /// Runs `program` over `group` and ends the packets that it leaves over.
+    #[inline]
+    pub fn run(&mut self, program: &Program, group: &[u16]) {
+        if let Some(port) = program.only_output() {
+            return self.output(port, group);
+        }
+        let mut refs = [0u16; BURST_MAX];
+        for chunk in group.chunks(BURST_MAX) {
+            refs[..chunk.len()].copy_from_slice(chunk);
+            self.list(program, &mut refs[..chunk.len()]);
+        }
+    }
+
+    /// Runs a list that owns its packets: whatever is left at its end ends here.
+    fn list(&mut self, program: &Program, group: &mut [u16]) {
+        let mut n = group.len();
+        for (i, op) in program.ops.iter().enumerate() {
+            let last = i + 1 == program.ops.len();
+            let live = &mut group[..n];
+            if live.is_empty() {
+                return;
+            }
+            n = self.op(op, live, last);
+        }
+        for &r in &group[..n] {
+            self.end_of_list(r);
+        }
+    }
+
+    /// Runs one instruction; returns how many packets are left, moved to the group's front.
+    fn op(&mut self, op: &Op, group: &mut [u16], last: bool) -> usize {
+        match op {
+            Op::Output(port) if last => {
+                self.output(*port, group);
+                return 0;
+            }
+            Op::Output(port) => self.with_copies(group, |exec, copies| exec.output(*port, copies)),
+            Op::Clone(then) if last => {
+                self.list(then, group);
+                return 0;
+            }
+            Op::Clone(then) => self.with_copies(group, |exec, copies| exec.list(then, copies)),
+            Op::Recirc(id) => {
+                if last {
+                    self.recirculate(*id, group);
+                    return 0;
+                }
+                self.with_copies(group, |exec, copies| exec.recirculate(*id, copies));
+            }
+            Op::SetEthernet(addresses) => {
+                return self.each(group, |_, p| ethernet::set_addresses(p, addresses));
+            }
+            Op::DecTtl => return self.each(group, |_, p| ttl::dec_ttl(p)),
+            Op::Set(field) => return self.set(field, group),
+            Op::PushVlan { tpid, tci } => {
+                return self.push(group, vlan::LEN, |p| vlan::push(p, *tpid, *tci));
+            }
+            Op::PopVlan => return self.each(group, |_, p| vlan::pop(p)),
+            Op::PushMpls { lse, ethertype } => {
+                return self.push(group, mpls::LEN, |p| mpls::push(p, *lse, *ethertype));
+            }
+            Op::AddMpls { lse, ethertype, tun_flags } => {
+                return self.push(group, mpls::LEN, |p| mpls::add(p, *lse, *ethertype, *tun_flags));
+            }
+            Op::PopMpls { ethertype } => return self.each(group, |_, p| mpls::pop(p, *ethertype)),
+            Op::PushEth { dst, src } => {
+                return self.push(group, crate::wire::ethernet::HEADER_LEN, |p| ethernet::push(p, *dst, *src));
+            }
+            Op::PopEth => return self.each(group, |_, p| ethernet::pop(p)),
+            Op::PushNsh(header) => {
+                return self.push(group, nsh::push_len(header), |p| nsh::push(p, header));
+            }
+            Op::PopNsh => return self.each(group, |_, p| nsh::pop(p)),
+            Op::Hash { algorithm, basis } => {
+                let extract = self.settings.extract;
+                return self.each(group, |_, p| {
+                    p.dp_hash = hash::dp_hash(p, *algorithm, *basis, extract);
+                    Ok(())
+                });
+            }
+            Op::Trunc(len) => {
+                return self.each(group, |executor, p| {
+                    let ext = executor.ext_mut(p).ok_or(DropReason::NoBuffer)?;
+                    ext.trunc_len = *len;
+                    Ok(())
+                });
+            }
+            Op::Meter(id) => return self.meter(*id, group),
+            Op::LbOutput(bond) => {
+                if last {
+                    self.lb_output(*bond, group);
+                    return 0;
+                }
+                self.with_copies(group, |exec, copies| exec.lb_output(*bond, copies));
+            }
+            Op::Sample { probability, then } => {
+                let (mut chosen, mut rest) = ([0u16; BURST_MAX], [0u16; BURST_MAX]);
+                let (mut n, mut m) = (0, 0);
+                for &r in group.iter() {
+                    if *probability == u32::MAX || self.executor.random() < *probability {
+                        chosen[n] = r;
+                        n += 1;
+                    } else {
+                        rest[m] = r;
+                        m += 1;
+                    }
+                }
+                if !last {
+                    self.with_copies(&chosen[..n], |exec, copies| exec.list(then, copies));
+                    return group.len();
+                }
+                self.list(then, &mut chosen[..n]);
+                group[..m].copy_from_slice(&rest[..m]);
+                return m;
+            }
+            Op::CheckPktLen { len, greater, less_equal } => {
+                let (mut long, mut short) = ([0u16; BURST_MAX], [0u16; BURST_MAX]);
+                let (mut n, mut m) = (0, 0);
+                for &r in group.iter() {
+                    if self.packet(r).len() > usize::from(*len) {
+                        long[n] = r;
+                        n += 1;
+                    } else {
+                        short[m] = r;
+                        m += 1;
+                    }
+                }
+                if last {
+                    self.list(greater, &mut long[..n]);
+                    self.list(less_equal, &mut short[..m]);
+                    return 0;
+                }
+                self.with_copies(&long[..n], |exec, copies| exec.list(greater, copies));
+                self.with_copies(&short[..m], |exec, copies| exec.list(less_equal, copies));
+            }
+            Op::Userspace(request) => {
+                if last {
+                    self.userspace(request, group);
+                    return 0;
+                }
+                self.with_copies(group, |exec, copies| exec.userspace(request, copies));
+            }
+            Op::Drop => {
+                for &r in group.iter() {
+                    self.end(r, Fate::Dropped(DropReason::Explicit));
+                }
+                return 0;
+            }
+        }
+        group.len()
+    }
+
+    /// Calls `f` for each packet; those for which it fails are dropped with its reason.
+    #[inline(always)]
+    fn each(
+        &mut self,
+        group: &mut [u16],
+        mut f: impl FnMut(&mut Executor, &mut Packet) -> Result<(), DropReason>,
+    ) -> usize {
+        // The usual group: packets of the batch, none of which fails.
+        let mut done = 0;
+        for &r in group.iter() {
+            let Some(packet) = self.batch.get_mut(r as usize).filter(|_| r < EXTRA_BASE) else { break };
+            if let Err(reason) = f(self.executor, packet) {
+                self.end(r, Fate::Dropped(reason));
+                return self.each_from(group, done, done + 1, f);
+            }
+            done += 1;
+        }
+        if done == group.len() { done } else { self.each_from(group, done, done, f) }
+    }
+
+    /// `each`, from packet `next` on, of a group whose first `kept` packets are kept.
+    #[cold]
+    #[inline(never)]
+    fn each_from(
+        &mut self,
+        group: &mut [u16],
+        mut kept: usize,
+        next: usize,
+        mut f: impl FnMut(&mut Executor, &mut Packet) -> Result<(), DropReason>,
+    ) -> usize {
+        for i in next..group.len() {
+            let r = group[i];
+            // Taken out, so that `f` may have the executor as well.
+            let mut packet = self.packet(r).take();
+            let result = f(self.executor, &mut packet);
+            *self.packet(r) = packet;
+            match result {
+                Ok(()) => {
+                    group[kept] = r;
+                    kept += 1;
+                }
+                Err(reason) => self.end(r, Fate::Dropped(reason)),
+            }
+        }
+        kept
+    }
+
+    /// As `each`, for an instruction that needs `room` bytes of headroom.
+    #[inline(always)]
+    fn push(
+        &mut self,
+        group: &mut [u16],
+        room: usize,
+        mut f: impl FnMut(&mut Packet) -> Result<(), DropReason>,
+    ) -> usize {
+        for r in group.iter_mut() {
+            if self.packet(*r).headroom() < room {
+                *r = self.move_to_pool(*r);
+            }
+        }
+        self.each(group, |_, p| f(p))
+    }
+
+    /// Moves packet `r` to a pool buffer with headroom; returns its new reference, or the old one if there is no buffer (the
+    /// instruction then finds no headroom and drops it).
+    #[cold]
+    fn move_to_pool(&mut self, r: u16) -> u16 {
+        let original = self.stands_for(r).map_or(NONE, |o| o as u16);
+        let Some(moved) = self.copy(r) else { return r };
+        self.executor.stands_for[(moved - EXTRA_BASE) as usize] = original;
+        self.executor.tally.moved += 1;
+        // A copy's old place is freed; a packet of the batch stays where it is for its owner to free.
+        let ext = core::mem::take(&mut self.packet(r).ext);
+        if ext != 0 {
+            self.executor.free_exts.push(ext);
+        }
+        if r >= EXTRA_BASE {
+            self.free_extra(r);
+        }
+        moved
+    }
+
+    /// Copies packet `r` with its metadata into an extra; `None` without a buffer or a place for it.
+    fn copy(&mut self, r: u16) -> Option<u16> {
+        if self.executor.free_extras.is_empty() {
+            self.flush();
+        }
+        let place = self.executor.free_extras.pop()?;
+        let len = self.packet(r).len();
+        let Some(mut copy) = self.executor.pool.alloc(len) else {
+            self.executor.free_extras.push(place);
+            return None;
+        };
+        let from =
+            if r < EXTRA_BASE { &self.batch[r as usize] } else { &self.executor.extra[(r - EXTRA_BASE) as usize] };
+        copy.data_mut().copy_from_slice(from.data());
+        copy.copy_metadata(from);
+        copy.flags.remove(PacketFlags::COPIED_OUT);
+        if copy.ext != 0 {
+            let Some(ext) = self.executor.free_exts.pop() else {
+                copy.ext = 0;
+                self.executor.pool.free(&mut copy);
+                self.executor.free_extras.push(place);
+                return None;
+            };
+            self.executor.exts[ext as usize] = self.executor.exts[copy.ext as usize].clone();
+            copy.ext = ext;
+        }
+        let at = (place - EXTRA_BASE) as usize;
+        self.executor.stands_for[at] = NONE;
+        self.executor.extra[at] = copy;
+        Some(place)
+    }
+
+    /// Copies each packet of `group` and passes the copies to `f`. Packets that could not be copied are counted.
+    fn with_copies(&mut self, group: &[u16], f: impl FnOnce(&mut Self, &mut [u16])) {
+        let mut copies = [0u16; BURST_MAX];
+        let mut n = 0;
+        for &r in group {
+            match self.copy(r) {
+                Some(copy) => {
+                    copies[n] = copy;
+                    n += 1;
+                    self.executor.tally.copies += 1;
+                    // What becomes of the copy is its own affair; the packet counts as sent on.
+                    self.packet(r).flags.insert(PacketFlags::COPIED_OUT);
+                }
+                None => {
+                    self.executor.tally.copies += 1;
+                    self.executor.tally.copies_dropped[DropReason::NoBuffer.index()] += 1;
+                }
+            }
+        }
+        f(self, &mut copies[..n]);
+    }
+
+    fn free_extra(&mut self, r: u16) {
+        let at = (r - EXTRA_BASE) as usize;
+        let mut packet = self.executor.extra[at].take();
+        self.executor.free_ext(&mut packet);
+        self.executor.pool.free(&mut packet);
+        self.executor.free_extras.push(r);
+    }
+
+    /// Decides a packet's fate and frees it if it is an extra.
+    pub fn end(&mut self, r: u16, fate: Fate) {
+        match self.stands_for(r) {
+            Some(original) => {
+                self.executor.fates[original] = fate;
+                self.executor.transmitted += usize::from(fate == Fate::Transmitted);
+            }
+            None => match fate {
+                Fate::Dropped(reason) => self.executor.tally.copies_dropped[reason.index()] += 1,
+                _ => self.executor.tally.copies_transmitted += 1,
+            },
+        }
+        if r >= EXTRA_BASE {
+            self.free_extra(r);
+        } else {
+            self.executor.free_ext(&mut self.batch[r as usize]);
+        }
+    }
+
+    fn end_of_list(&mut self, r: u16) {
+        let copied = self.packet(r).flags.contains(PacketFlags::COPIED_OUT);
+        self.end(r, if copied { Fate::Transmitted } else { Fate::Dropped(DropReason::NoOutput) });
+    }
+
+    /// Queues the group for `port`.
+    #[inline(always)]
+    pub fn output(&mut self, port: u32, group: &[u16]) {
+        let (mut longest, mut unusual) = (0, false);
+        for &r in group {
+            match self.batch.get(r as usize) {
+                Some(packet) if r < EXTRA_BASE => {
+                    longest = longest.max(packet.len());
+                    unusual |= packet.ext != 0;
+                }
+                _ => unusual = true,
+            }
+        }
+        if unusual { self.output_any(port, group) } else { self.output_plain(port, group, longest) }
+    }
+
+    /// As [`Exec::output`] for packets of the batch that have no rarer metadata and are at most `longest` bytes.
+    #[inline(always)]
+    pub fn output_plain(&mut self, port: u32, group: &[u16], longest: usize) {
+        if port != self.executor.way.port && !self.find_way(port, group) {
+            return;
+        }
+        let way = self.executor.way;
+        let queue = &mut self.executor.queues[way.slot as usize];
+        let at = queue.len as usize;
+        // Where each packet of a burst has its own flow, a group is one packet: no call to copy two bytes.
+        if let &[r] = group
+            && longest <= way.packet_len_max as usize
+            && at < BURST_MAX - 1
+        {
+            queue.refs[at] = r;
+            queue.len += 1;
+            if at == 0 {
+                self.executor.active.push((way.slot, way.port));
+            }
+            return;
+        }
+        // Strictly less, so that a full queue is always sent by `enqueue`.
+        if longest <= way.packet_len_max as usize && at + group.len() < BURST_MAX {
+            queue.refs[at..at + group.len()].copy_from_slice(group);
+            queue.len += group.len() as u16;
+            if at == 0 {
+                self.executor.active.push((way.slot, way.port));
+            }
+        } else {
+            self.output_any(port, group);
+        }
+    }
+
+    /// As [`Exec::output`], a packet at a time.
+    #[inline(never)]
+    fn output_any(&mut self, port: u32, group: &[u16]) {
+        if port != self.executor.way.port && !self.find_way(port, group) {
+            return;
+        }
+        let way = self.executor.way;
+        for &r in group {
+            let packet = self.packet(r);
+            if packet.ext != 0 || packet.len() > way.packet_len_max as usize {
+                self.output_unusual(r);
+            } else {
+                self.enqueue(way, r);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn enqueue(&mut self, way: Way, r: u16) {
+        let mixed = r >= EXTRA_BASE || self.batch[r as usize].ext != 0;
+        let queue = &mut self.executor.queues[way.slot as usize];
+        let at = queue.len as usize;
+        if at == 0 {
+            self.executor.active.push((way.slot, way.port));
+        }
+        queue.refs[at % BURST_MAX] = r;
+        queue.len += 1;
+        queue.mixed |= mixed;
+        if at + 1 == BURST_MAX {
+            self.flush_port(way.slot, way.port);
+            self.executor.active.retain(|(slot, _)| *slot != way.slot);
+        }
+    }
+
+    /// Looks the port up; ends the group's packets if it cannot be sent to.
+    #[cold]
+    fn find_way(&mut self, port: u32, group: &[u16]) -> bool {
+        let reason = match self.settings.ports.with_slot(port) {
+            Some((slot, entry)) if entry.up => {
+                self.executor.way = Way { port, slot, packet_len_max: entry.packet_len_max };
+                return true;
+            }
+            Some(_) => DropReason::PortDown,
+            None => DropReason::InvalidPort,
+        };
+        group.iter().for_each(|&r| self.end(r, Fate::Dropped(reason)));
+        false
+    }
+
+    /// Output of a packet with rarer metadata, or too long.
+    #[cold]
+    fn output_unusual(&mut self, r: u16) {
+        let way = self.executor.way;
+        let ext = self.packet(r).ext;
+        if ext != 0 {
+            let len = core::mem::take(&mut self.executor.exts[ext as usize].trunc_len) as usize;
+            if len != 0 {
+                self.packet(r).truncate(len.min(PACKET_LEN_MAX));
+            }
+        }
+        if self.packet(r).len() > way.packet_len_max as usize {
+            self.end(r, Fate::Dropped(DropReason::TxTooLong));
+        } else {
+            self.enqueue(way, r);
+        }
+    }
+
+    /// Sends everything that is queued.
+    #[inline(always)]
+    pub fn flush(&mut self) {
+        while let Some((slot, port)) = self.executor.active.pop() {
+            self.flush_port(slot, port);
+        }
+    }
+
+    #[inline(always)]
+    fn flush_port(&mut self, slot: u16, port: u32) {
+        let Executor { queues, extra, fates, transmitted, .. } = &mut *self.executor;
+        let queue = &mut queues[slot as usize];
+        let refs = &queue.refs[..core::mem::take(&mut queue.len) as usize];
+        let (taken, reason) = self.outside.transmit(port, TxBurst::new(self.batch, extra, refs));
+        let taken = taken.min(refs.len());
+        let len = refs.len();
+        if taken == len && !queue.mixed {
+            for &r in refs {
+                fates[r as usize % BURST_MAX] = Fate::Transmitted;
+            }
+            *transmitted += len;
+        } else {
+            queue.mixed = false;
+            self.flush_unusual(slot, len, taken, reason);
+        }
+    }
+
+    /// Ends the packets of a flushed queue some of which were refused, are extras, or have metadata to free.
+    #[inline(never)]
+    fn flush_unusual(&mut self, slot: u16, len: usize, taken: usize, reason: DropReason) {
+        for i in 0..len {
+            let r = self.executor.queues[slot as usize].refs[i];
+            self.end(r, if i < taken { Fate::Transmitted } else { Fate::Dropped(reason) });
+        }
+    }
+
+    fn recirculate(&mut self, id: u32, group: &[u16]) {
+        let depth = self.depth + 1;
+        for &r in group {
+            if depth > super::RECIRCULATIONS_MAX {
+                self.end(r, Fate::Dropped(DropReason::RecirculationLimit));
+                continue;
+            }
+            self.packet(r).recirc_id = id;
+            self.executor.tally.recirculated += 1;
+            self.executor.recirculated.push(Recirculated { packet: r, depth });
+        }
+    }
+
+    fn lb_output(&mut self, bond: u32, group: &[u16]) {
+        let settings = self.settings;
+        let bond = settings.bonds.get(&bond);
+        for &r in group {
+            let packet = self.packet(r);
+            let hash = hash::five_tuple(packet, settings.extract);
+            match bond.and_then(|bond| bond.select(hash, packet.len())) {
+                Some(port) => self.output(port, &[r]),
+                None => self.end(r, Fate::Dropped(DropReason::InvalidBond)),
+            }
+        }
+    }
+
+    fn meter(&mut self, id: u32, group: &mut [u16]) -> usize {
+        let settings = self.settings;
+        let Some(meter) = settings.meters.get(id) else { return group.len() };
+        let mut lens = [0u32; BURST_MAX];
+        for (len, &r) in lens.iter_mut().zip(group.iter()) {
+            *len = self.packet(r).len() as u32;
+        }
+        let mut refused = [false; BURST_MAX];
+        meter.police(settings.now, &lens[..group.len()], &mut refused[..group.len()]);
+        let mut kept = 0;
+        for i in 0..group.len() {
+            if refused[i] {
+                self.end(group[i], Fate::Dropped(DropReason::Meter));
+            } else {
+                group[kept] = group[i];
+                kept += 1;
+            }
+        }
+        kept
+    }
+
+    fn userspace(&mut self, request: &Userspace, group: &[u16]) {
+        for &r in group {
+            let mut packet = self.packet(r).take();
+            let ext = (packet.ext != 0).then(|| self.executor.exts[packet.ext as usize].clone());
+            let place = packet.ext;
+            let answer = self.outside.userspace(request, &mut packet, ext.as_ref());
+            if packet.owner() == Owner::Gone && place != 0 {
+                // It went onto the ring, without its metadata.
+                self.executor.free_exts.push(place);
+            }
+            *self.packet(r) = packet;
+            match answer.map(|actions| Program::compile(&actions)) {
+                Ok(Ok(program)) => self.list(&program, &mut [r]),
+                Ok(Err(_)) => self.end(r, Fate::Dropped(DropReason::UnsupportedAction)),
+                Err(fate) => self.end(r, fate),
+            }
+        }
+    }
+
+    fn set(&mut self, field: &SetField, group: &mut [u16]) -> usize {
+        match field {
+            SetField::SkbMark(m) => self.each(group, |_, p| {
+                p.skb_mark = m.apply(p.skb_mark);
+                Ok(())
+            }),
+            SetField::DpHash(m) => self.each(group, |_, p| {
+                p.dp_hash = m.apply(p.dp_hash);
+                Ok(())
+            }),
+            SetField::RecircId(m) => self.each(group, |_, p| {
+                p.recirc_id = m.apply(p.recirc_id);
+                Ok(())
+            }),
+            SetField::Priority(m) => self.each(group, |executor, p| {
+                let ext = executor.ext_mut(p).ok_or(DropReason::NoBuffer)?;
+                ext.skb_priority = m.apply(ext.skb_priority);
+                Ok(())
+            }),
+            SetField::Tunnel(tunnel) => self.each(group, |executor, p| {
+                let ext = executor.ext_mut(p).ok_or(DropReason::NoBuffer)?;
+                ext.tunnel = tunnel.0;
+                ext.options = [0; 256];
+                let n = tunnel.1.len().min(ext.options.len());
+                ext.options[..n].copy_from_slice(&tunnel.1[..n]);
+                ext.lines |= LINE_TUNNEL | if n > 0 { LINE_OPTIONS } else { 0 };
+                Ok(())
+            }),
+            field => self.each(group, |_, p| set_field::apply(p, field)),
+        }
+    }
+
+    /// The whole key of packet `r`.
+    ///
+    /// # Errors
+    /// As [`extract_whole`].
+    pub fn key(&mut self, r: u16) -> Result<crate::flow::FlowKey, DropReason> {
+        let extract = self.settings.extract;
+        let mut packet = self.packet(r).take();
+        let ext = self.executor.ext(packet.ext);
+        let key = extract_whole(&mut packet, ext, extract);
+        *self.packet(r) = packet;
+        key
+    }
+
+    /// Frees every buffer of a pool that is still in the batch, for a caller whose packets are the engine's own.
+    pub fn free_batch(&mut self, mut release: impl FnMut(&mut Packet)) {
+        for packet in self.batch.iter_mut() {
+            match packet.owner() {
+                Owner::Pool => self.executor.pool.free(packet),
+                Owner::Port => release(packet),
+                Owner::Caller | Owner::Gone => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! [`Program`]: a flow's actions, compiled once for the packet path.
+
+use std::sync::Arc;
+
+use crate::flow::action::{Action, HashAlgorithm, Nsh, SetField, Userspace};
+
+/// Levels of nesting that actions may have.
+pub const NESTING_MAX: usize = 32;
+
+/// One instruction.
+#[derive(Debug)]
+pub(super) enum Op {
+    Output(u32),
+    LbOutput(u32),
+    Userspace(Arc<Userspace>),
+    /// The most frequent rewrite: both Ethernet addresses, all bits.
+    SetEthernet([u8; 12]),
+    Set(SetField),
+    PushVlan {
+        tpid: u16,
+        tci: u16,
+    },
+    PopVlan,
+    PushMpls {
+        lse: u32,
+        ethertype: u16,
+    },
+    AddMpls {
+        lse: u32,
+        ethertype: u16,
+        tun_flags: u16,
+    },
+    PopMpls {
+        ethertype: u16,
+    },
+    PushEth {
+        dst: [u8; 6],
+        src: [u8; 6],
+    },
+    PopEth,
+    PushNsh(Nsh),
+    PopNsh,
+    DecTtl,
+    Recirc(u32),
+    Hash {
+        algorithm: HashAlgorithm,
+        basis: u32,
+    },
+    Sample {
+        probability: u32,
+        then: Program,
+    },
+    Clone(Program),
+    CheckPktLen {
+        len: u16,
+        greater: Program,
+        less_equal: Program,
+    },
+    Trunc(u32),
+    Meter(u32),
+    Drop,
+}
+
+/// Compiled actions.
+///
+/// *Thread-safety.* Immutable; shared by all workers.
+#[derive(Debug, Default)]
+pub struct Program {
+    pub(super) ops: Box<[Op]>,
+}
+
+/// Why actions were refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CompileError {
+    /// Lists are nested deeper than [`NESTING_MAX`].
+    #[error("actions are nested deeper than {NESTING_MAX} levels")]
+    TooDeep,
+}
+
+impl Program {
+    /// Compiles `actions`.
+    ///
+    /// # Errors
+    /// See [`CompileError`].
+    pub fn compile(actions: &[Action]) -> Result<Program, CompileError> {
+        compile(actions, NESTING_MAX)
+    }
+
+    /// The port, if the program does nothing but send the packet there.
+    pub fn only_output(&self) -> Option<u32> {
+        match *self.ops {
+            [Op::Output(port)] => Some(port),
+            _ => None,
+        }
+    }
+}
+
+fn compile(actions: &[Action], depth: usize) -> Result<Program, CompileError> {
+    let depth = depth.checked_sub(1).ok_or(CompileError::TooDeep)?;
+    let ops = actions.iter().map(|action| {
+        Ok(match action {
+            Action::Output(port) => Op::Output(*port),
+            Action::LbOutput(bond) => Op::LbOutput(*bond),
+            Action::Userspace(u) => Op::Userspace(Arc::new(u.clone())),
+            Action::Set(SetField::Ethernet(m)) if m.mask == [0xff; 12] => Op::SetEthernet(m.value),
+            Action::Set(field) => Op::Set(field.clone()),
+            Action::PushVlan { tpid, tci } => Op::PushVlan { tpid: *tpid, tci: *tci },
+            Action::PopVlan => Op::PopVlan,
+            Action::PushMpls { lse, ethertype } => Op::PushMpls { lse: *lse, ethertype: *ethertype },
+            Action::AddMpls { lse, ethertype, tun_flags } => {
+                Op::AddMpls { lse: *lse, ethertype: *ethertype, tun_flags: *tun_flags }
+            }
+            Action::PopMpls { ethertype } => Op::PopMpls { ethertype: *ethertype },
+            Action::PushEth { dst, src } => Op::PushEth { dst: *dst, src: *src },
+            Action::PopEth => Op::PopEth,
+            Action::PushNsh(nsh) => Op::PushNsh(nsh.clone()),
+            Action::PopNsh => Op::PopNsh,
+            Action::DecTtl => Op::DecTtl,
+            Action::Recirc(id) => Op::Recirc(*id),
+            Action::Hash { algorithm, basis } => Op::Hash { algorithm: *algorithm, basis: *basis },
+            Action::Sample { probability, actions } => {
+                Op::Sample { probability: *probability, then: compile(actions, depth)? }
+            }
+            Action::Clone(actions) => Op::Clone(compile(actions, depth)?),
+            Action::CheckPktLen { len, if_greater, if_less_equal } => Op::CheckPktLen {
+                len: *len,
+                greater: compile(if_greater, depth)?,
+                less_equal: compile(if_less_equal, depth)?,
+            },
+            Action::Trunc(len) => Op::Trunc(*len),
+            Action::Meter(id) => Op::Meter(*id),
+            Action::Drop(_) => Op::Drop,
+        })
+    });
+    Ok(Program { ops: ops.collect::<Result<_, _>>()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nesting_is_bounded() {
+        let mut actions = vec![Action::Output(1)];
+        for _ in 0..NESTING_MAX - 1 {
+            actions = vec![Action::Clone(actions)];
+        }
+        assert!(Program::compile(&actions).is_ok());
+        assert_eq!(Program::compile(&[Action::Clone(actions)]).unwrap_err(), CompileError::TooDeep);
+    }
+
+    #[test]
+    fn single_output_is_recognised() {
+        assert_eq!(Program::compile(&[Action::Output(3)]).unwrap().only_output(), Some(3));
+        assert_eq!(Program::compile(&[Action::Output(3), Action::Output(4)]).unwrap().only_output(), None);
+        assert_eq!(Program::compile(&[]).unwrap().only_output(), None);
+    }
+}
