@@ -1,0 +1,327 @@
+//! The worker as a whole: packets in, fates and packets out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::*;
+use crate::flow::action::{Action, Userspace};
+use crate::flow::{FlowKey, FlowMask};
+use crate::packet::{DropReason, Fate, Owner};
+use crate::port::TxBurst;
+
+/// Keeps what was sent: port and bytes.
+#[derive(Default)]
+struct Sent {
+    packets: Vec<(u32, Vec<u8>)>,
+    room: usize,
+}
+
+impl Sink for Sent {
+    fn transmit(&mut self, port: u32, mut burst: TxBurst<'_>) -> (usize, DropReason) {
+        let n = burst.len().min(self.room);
+        for i in 0..n {
+            self.packets.push((port, burst.get(i).data().to_vec()));
+        }
+        self.room -= n;
+        (n, DropReason::TxFull)
+    }
+}
+
+fn sent() -> Sent {
+    Sent { packets: Vec::new(), room: usize::MAX }
+}
+
+fn datapath() -> Datapath {
+    let config = Config { flows_max: 1000, pool_buffers: 600, seed: Some(3), ..Config::default() };
+    let datapath = Datapath::new(config).unwrap();
+    for number in 1..=4 {
+        let name = format!("p{number}").into();
+        datapath.port_add(PortEntry { number, name, packet_len_max: 1518, up: true }).unwrap();
+    }
+    datapath
+}
+
+fn udp(dport: u16) -> Vec<u8> {
+    let mut f = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0, 0, 28, 0, 1, 0, 0, 64, 17, 0, 0];
+    f.extend([10, 0, 0, 1, 20, 0, 0, 2, 0x12, 0x34]);
+    f.extend(dport.to_be_bytes());
+    f.extend([0, 8, 0, 0]);
+    f
+}
+
+fn on_dport(dport: u16) -> (FlowKey, FlowMask) {
+    let (mut key, mut mask) = (FlowKey::default(), FlowMask::default());
+    key.base.in_port = 1;
+    mask.0.base.in_port = u32::MAX;
+    mask.0.base.recirc_id = u32::MAX;
+    key.base.eth_type.set(0x800);
+    mask.0.base.eth_type.set(0xffff);
+    key.base.tp_dst.set(dport);
+    mask.0.base.tp_dst.set(0xffff);
+    (key, mask)
+}
+
+fn flow(datapath: &Datapath, dport: u16, actions: Vec<Action>) {
+    let (key, mask) = on_dport(dport);
+    datapath.flow_put(FlowPut::create(&key, &mask, actions)).unwrap();
+}
+
+/// Runs frames through a worker in one burst; returns their fates. Everything must be back in the pool afterwards.
+fn run(worker: &mut Worker, frames: &[Vec<u8>], sink: &mut Sent) -> Vec<Fate> {
+    let pool = Arc::clone(worker.datapath().pool());
+    let mut packets: Vec<Packet> = frames.iter().map(|f| pool.packet(f).unwrap()).collect();
+    packets.iter_mut().for_each(|p| p.in_port = 1);
+    worker.process(&mut packets, Nanos(1000), sink);
+    worker.free(&mut packets, |_| {});
+    worker.fates()[..frames.len()].to_vec()
+}
+
+#[track_caller]
+fn assert_whole(datapath: &Datapath) {
+    let stats = datapath.stats();
+    assert_eq!(stats.fates(), stats.packets_in, "{stats:?}");
+}
+
+#[test]
+fn first_packet_asks_the_megaflow_table_and_the_next_the_cache() {
+    let datapath = datapath();
+    flow(&datapath, 53, vec![Action::Output(2)]);
+    let mut worker = datapath.worker().unwrap();
+    let mut sink = sent();
+    assert_eq!(run(&mut worker, &[udp(53)], &mut sink), [Fate::Transmitted]);
+    assert_eq!(run(&mut worker, &[udp(53), udp(54)], &mut sink), [Fate::Transmitted, Fate::Dropped(DropReason::Miss)]);
+    assert_eq!(sink.packets, [(2, udp(53)), (2, udp(53))]);
+    let stats = datapath.stats();
+    assert_eq!((stats.exact_hits, stats.megaflow_hits, stats.misses), (1, 1, 1));
+    assert_whole(&datapath);
+    let (key, mask) = on_dport(53);
+    let info = datapath.flow_get(FlowId::Exactly(&key, &mask)).unwrap();
+    assert_eq!((info.stats.packets, info.stats.bytes, info.stats.used), (2, 84, Some(Nanos(1000))));
+    drop(worker);
+    // A worker that goes leaves its counts behind.
+    assert_eq!(datapath.flow_get(FlowId::Exactly(&key, &mask)).unwrap().stats.packets, 2);
+    assert_eq!(datapath.stats().transmitted, 2);
+    assert_eq!(datapath.pool().available(), 600);
+}
+
+#[test]
+fn removed_and_changed_flows_act_at_once_despite_the_cache() {
+    let datapath = datapath();
+    flow(&datapath, 53, vec![Action::Output(2)]);
+    let mut worker = datapath.worker().unwrap();
+    let mut sink = sent();
+    run(&mut worker, &[udp(53)], &mut sink);
+    let (key, mask) = on_dport(53);
+    let change = FlowPut { create: false, modify: true, ..FlowPut::create(&key, &mask, vec![Action::Output(3)]) };
+    assert_eq!(datapath.flow_put(change).unwrap().unwrap().packets, 1);
+    run(&mut worker, &[udp(53)], &mut sink);
+    assert_eq!(datapath.flow_del(FlowId::Exactly(&key, &mask)).unwrap().stats.packets, 2);
+    assert_eq!(run(&mut worker, &[udp(53)], &mut sink), [Fate::Dropped(DropReason::Miss)]);
+    assert_eq!(sink.packets.iter().map(|p| p.0).collect::<Vec<_>>(), [2, 3]);
+    // The number is reused by another flow: the cache's stale entry must not lead there.
+    flow(&datapath, 80, vec![Action::Output(4)]);
+    assert_eq!(run(&mut worker, &[udp(53)], &mut sink), [Fate::Dropped(DropReason::Miss)]);
+    assert_eq!(run(&mut worker, &[udp(80)], &mut sink), [Fate::Transmitted]);
+    let (key, mask) = on_dport(80);
+    assert_eq!(datapath.flow_get(FlowId::Exactly(&key, &mask)).unwrap().stats.packets, 1);
+    assert_whole(&datapath);
+}
+
+#[test]
+fn two_outputs_send_a_copy_and_the_packet() {
+    let datapath = datapath();
+    flow(&datapath, 53, vec![Action::Output(2), Action::Output(3)]);
+    let mut worker = datapath.worker().unwrap();
+    let mut sink = sent();
+    let fates = run(&mut worker, &vec![udp(53); 32], &mut sink);
+    assert!(fates.iter().all(|f| *f == Fate::Transmitted));
+    assert_eq!(sink.packets.len(), 64);
+    let stats = datapath.stats();
+    assert_eq!((stats.copies, stats.copies_transmitted, stats.transmitted), (32, 32, 32));
+    assert_whole(&datapath);
+    drop(worker);
+    assert_eq!(datapath.pool().available(), 600);
+}
+
+#[test]
+fn changes_after_a_clone_do_not_reach_the_copy() {
+    let datapath = datapath();
+    let push = Action::PushVlan { tpid: 0x8100, tci: 0x1064 };
+    flow(&datapath, 53, vec![Action::Clone(vec![push, Action::Output(2)]), Action::Output(3)]);
+    let mut worker = datapath.worker().unwrap();
+    let mut sink = sent();
+    run(&mut worker, &[udp(53)], &mut sink);
+    sink.packets.sort();
+    assert_eq!(sink.packets[0].1.len(), 46);
+    assert_eq!(sink.packets[1], (3, udp(53)));
+}
+
+#[test]
+fn recirculation_is_bounded() {
+    let datapath = datapath();
+    let (mut key, mut mask) = (FlowKey::default(), FlowMask::default());
+    key.base.in_port = 1;
+    mask.0.base.in_port = u32::MAX;
+    datapath.flow_put(FlowPut::create(&key, &mask, vec![Action::Output(2), Action::Recirc(7)])).unwrap();
+    let mut worker = datapath.worker().unwrap();
+    let mut sink = sent();
+    assert_eq!(run(&mut worker, &[udp(1)], &mut sink), [Fate::Dropped(DropReason::RecirculationLimit)]);
+    assert_eq!(sink.packets.len(), 9);
+    assert_whole(&datapath);
+}
+
+#[test]
+fn every_drop_has_its_reason() {
+    let datapath = datapath();
+    flow(&datapath, 1, vec![]);
+    flow(&datapath, 2, vec![Action::Drop(0)]);
+    flow(&datapath, 3, vec![Action::Output(99)]);
+    flow(&datapath, 4, vec![Action::Output(4)]);
+    flow(&datapath, 5, vec![Action::LbOutput(1)]);
+    flow(&datapath, 6, vec![Action::Output(2)]);
+    datapath.port_set_up(4, false);
+    let mut worker = datapath.worker().unwrap();
+    let mut sink = sent();
+    let mut frames: Vec<Vec<u8>> = (1..=6).map(udp).collect();
+    frames[5].resize(1519, 0);
+    frames.push(vec![0; 13]);
+    let fates = run(&mut worker, &frames, &mut sink);
+    let reasons = [
+        DropReason::NoOutput,
+        DropReason::Explicit,
+        DropReason::InvalidPort,
+        DropReason::PortDown,
+        DropReason::InvalidBond,
+        DropReason::TxTooLong,
+        DropReason::RxInvalid,
+    ];
+    assert_eq!(fates, reasons.map(Fate::Dropped));
+    sink.room = 1;
+    let fates = run(&mut worker, &[udp(6), udp(6)], &mut sink);
+    assert_eq!(fates, [Fate::Transmitted, Fate::Dropped(DropReason::TxFull)]);
+    assert_whole(&datapath);
+}
+
+#[test]
+fn without_buffers_copies_are_dropped_and_counted_and_the_packet_goes_on() {
+    let datapath = datapath();
+    flow(&datapath, 53, vec![Action::Output(2), Action::Output(3)]);
+    let mut worker = datapath.worker().unwrap();
+    let mut sink = sent();
+    let mut hoard: Vec<Packet> = core::iter::from_fn(|| datapath.pool().alloc(64)).collect();
+    datapath.pool().free(&mut hoard[0]);
+    assert_eq!(run(&mut worker, &[udp(53)], &mut sink), [Fate::Transmitted]);
+    assert_eq!(sink.packets, [(3, udp(53))]);
+    assert_eq!(datapath.stats().copies_dropped[DropReason::NoBuffer.index()], 1);
+    assert_whole(&datapath);
+    hoard.iter_mut().for_each(|p| datapath.pool().free(p));
+}
+
+struct Handler {
+    calls: AtomicU64,
+    answer: fn(&FlowKey) -> Answer,
+}
+
+impl UpcallHandler for Handler {
+    fn miss(&self, miss: Miss<'_>) -> Answer {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        (self.answer)(miss.key)
+    }
+}
+
+#[test]
+fn one_upcall_serves_the_whole_burst_once_its_flow_is_installed() {
+    let datapath = datapath();
+    let handler = Arc::new(Handler {
+        calls: AtomicU64::new(0),
+        answer: |_| Answer::Execute {
+            actions: vec![Action::Output(2)],
+            install: Some(Install::with_mask(on_dport(0).1)),
+        },
+    });
+    datapath.set_upcall_handler(Some(handler.clone()));
+    let mut worker = datapath.worker().unwrap();
+    let mut sink = sent();
+    run(&mut worker, &[udp(53), udp(53), udp(54), udp(53)], &mut sink);
+    assert_eq!((handler.calls.load(Ordering::Relaxed), datapath.flow_count(), sink.packets.len()), (2, 2, 4));
+    datapath.set_upcalls_enabled(false);
+    assert_eq!(run(&mut worker, &[udp(55)], &mut sink), [Fate::Dropped(DropReason::UpcallLost)]);
+    assert_whole(&datapath);
+}
+
+#[test]
+fn upcall_ring_is_bounded_and_gives_packets_back() {
+    let datapath = Datapath::new(Config { upcalls_max: 2, pool_buffers: 600, ..Config::default() }).unwrap();
+    datapath.set_upcall_handler(Some(Arc::new(Handler { calls: AtomicU64::new(0), answer: |_| Answer::Queue })));
+    let mut worker = datapath.worker().unwrap();
+    let fates = run(&mut worker, &[udp(1), udp(2), udp(3)], &mut sent());
+    assert_eq!(fates, [Fate::Upcall, Fate::Upcall, Fate::Dropped(DropReason::UpcallLost)]);
+    let mut upcall = datapath.upcall_pop().unwrap();
+    assert_eq!((upcall.packet.data(), upcall.key.base.tp_dst.get()), (&udp(1)[..], 1));
+    assert_eq!(upcall.packet.owner(), Owner::Pool);
+    datapath.free(&mut upcall.packet);
+    let pool = Arc::clone(datapath.pool());
+    assert_whole(&datapath);
+    drop(worker);
+    drop(datapath);
+    assert_eq!(pool.available(), 600);
+}
+
+#[test]
+fn userspace_action_without_a_handler_goes_onto_the_ring_with_its_data() {
+    let datapath = datapath();
+    let request = Userspace { userdata: Some(vec![1, 2]), ..Userspace::default() };
+    flow(&datapath, 53, vec![Action::Output(2), Action::Userspace(request.clone())]);
+    let mut worker = datapath.worker().unwrap();
+    let mut sink = sent();
+    assert_eq!(run(&mut worker, &[udp(53)], &mut sink), [Fate::Upcall]);
+    let mut upcall = datapath.upcall_pop().unwrap();
+    assert_eq!(upcall.request.as_deref(), Some(&request));
+    datapath.free(&mut upcall.packet);
+}
+
+#[test]
+fn idle_flows_go_and_busy_ones_stay() {
+    let datapath = datapath();
+    for dport in [53, 54] {
+        let (key, mask) = on_dport(dport);
+        let put =
+            FlowPut { idle_timeout_ns: 500, now: Nanos(800), ..FlowPut::create(&key, &mask, vec![Action::Output(2)]) };
+        datapath.flow_put(put).unwrap();
+    }
+    let mut worker = datapath.worker().unwrap();
+    run(&mut worker, &[udp(53)], &mut sent());
+    let mut gone = Vec::new();
+    datapath.upkeep(Nanos(1400), 100, |info| gone.push(info.key.base.tp_dst.get()));
+    assert_eq!(gone, [54]);
+    datapath.upkeep(Nanos(1500), 100, |info| gone.push(info.key.base.tp_dst.get()));
+    assert_eq!((gone, datapath.flow_count()), (vec![54, 53], 0));
+}
+
+#[test]
+fn two_datapaths_share_nothing() {
+    let (a, b) = (datapath(), datapath());
+    flow(&a, 53, vec![Action::Output(2)]);
+    let (mut wa, mut wb) = (a.worker().unwrap(), b.worker().unwrap());
+    assert_eq!(run(&mut wa, &[udp(53)], &mut sent()), [Fate::Transmitted]);
+    assert_eq!(run(&mut wb, &[udp(53)], &mut sent()), [Fate::Dropped(DropReason::Miss)]);
+    assert_eq!((a.stats().packets_in, b.stats().packets_in), (1, 1));
+}
+
+#[test]
+fn caller_owned_packet_without_headroom_moves_to_a_pool_buffer() {
+    let datapath = datapath();
+    flow(&datapath, 53, vec![Action::PushVlan { tpid: 0x8100, tci: 0x1064 }, Action::Output(2)]);
+    let mut worker = datapath.worker().unwrap();
+    let mut sink = sent();
+    let pool = crate::packet::Pool::new(1, 64, 0).unwrap();
+    let mut packets = [pool.packet(&udp(53)).unwrap()];
+    packets[0].in_port = 1;
+    worker.process(&mut packets, Nanos(1), &mut sink);
+    assert_eq!(worker.fates()[0], Fate::Transmitted);
+    assert_eq!((sink.packets[0].1.len(), packets[0].data()), (46, &udp(53)[..]));
+    assert_eq!(datapath.stats().moved, 1);
+    pool.free(&mut packets[0]);
+    drop(worker);
+    assert_eq!(datapath.pool().available(), 600);
+}

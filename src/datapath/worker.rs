@@ -1,0 +1,788 @@
+//! The worker: carries bursts of packets from a receiver to their fates.
+//!
+//! A burst goes through the stages of [`Stage`] as a whole. Each stage that will touch memory which is not in the nearest cache asks
+//! for it one stage ahead: packet headers while earlier ones are parsed, cache buckets while later packets are parsed, flows
+//! while later packets are looked up, statistics while later flows are compared.
+//!
+//! Packets that recirculate go round again in the same call, so that nothing is in flight when it returns.
+
+use std::sync::Arc;
+
+use super::observe::{Nobody, Observer, Stage, Tier};
+use super::stats::{FlowColumn, WorkerCounters};
+use super::table::{FlowPut, FlowValue};
+use super::upcall::{Answer, Miss, Punt, Upcall};
+use super::{Datapath, Published};
+use crate::action::Program;
+use crate::action::execute::{Exec, Executor, Outside, Recirculated, Settings, Tally};
+use crate::cache::exact::ExactCache;
+use crate::cache::megaflow::{MegaflowView, PacketKey};
+use crate::flow::action::{Action, Userspace};
+use crate::flow::extract::{self, ExtractOptions, extract_base};
+use crate::flow::key::{LINE_BASE, Line, LineSet};
+use crate::flow::{Ext, FlowKey};
+use crate::packet::{DropReason, Fate, Owner, Packet, PoolCache};
+use crate::port::driver::{BURST_MAX, TxBurst};
+use crate::sync::qsbr::{Burst, Reader};
+use crate::time::Nanos;
+use crate::wire::simd::Level;
+
+/// Where a worker's packets go.
+pub trait Sink {
+    /// Sends a burst to a port. Returns how many packets were taken from the front, and the reason that counts for the others. Of the
+    /// taken packets, those whose descriptor was not [taken](Packet::take) are freed by the worker.
+    fn transmit(&mut self, port: u32, burst: TxBurst<'_>) -> (usize, DropReason);
+}
+
+/// No flow: not looked up yet, or not found.
+const NO_FLOW: u32 = u32::MAX;
+/// How far ahead packet headers are fetched.
+const AHEAD: usize = 6;
+
+/// Per-burst arrays, by position in the round.
+struct Scratch {
+    refs: [u16; BURST_MAX],
+    base: [Line; BURST_MAX],
+    lines: [LineSet; BURST_MAX],
+    hash: [u64; BURST_MAX],
+    flow: [u32; BURST_MAX],
+    len: [u16; BURST_MAX],
+    /// All TCP flags of the round, in the place where a base line has them.
+    tcp_flags: u64,
+    /// The round is the batch's first, and none of its packets has rarer metadata.
+    plain: bool,
+    /// The longest packet of the round.
+    longest: usize,
+    /// Lines 1 and up of the packets that have any.
+    more: Box<[FlowKey]>,
+}
+
+/// Places of the grouping's hash table.
+const SLOTS: usize = 128;
+
+/// Per-round grouping of packets by flow.
+struct Groups {
+    /// Group of a flow number's low bits, if that group has that number.
+    slots: [u16; SLOTS],
+    flow: [u32; BURST_MAX],
+    len: [u16; BURST_MAX],
+    of: [u16; BURST_MAX],
+    sorted: [u16; BURST_MAX],
+}
+
+/// Carries packets. Owned by one thread (`Send`, not `Sync`).
+pub struct Worker {
+    datapath: Datapath,
+    reader: Reader,
+    cache: ExactCache,
+    executor: Executor,
+    counters: Arc<WorkerCounters>,
+    column: Arc<FlowColumn>,
+    scratch: Box<Scratch>,
+    groups: Box<Groups>,
+    missed: Vec<u16>,
+    again: Vec<Recirculated>,
+    level: Level,
+}
+
+impl core::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Worker").field("level", &self.level).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.datapath.worker_gone(&self.column, &self.counters);
+    }
+}
+
+impl Worker {
+    pub(super) fn new(
+        datapath: Datapath,
+        reader: Reader,
+        column: Arc<FlowColumn>,
+        counters: Arc<WorkerCounters>,
+        seed: u64,
+    ) -> Self {
+        let pool = PoolCache::new(datapath.pool());
+        let cache = ExactCache::new(datapath.config().cache_entries);
+        Worker {
+            reader,
+            cache,
+            executor: Executor::new(pool, seed),
+            counters,
+            column,
+            scratch: Box::new(Scratch {
+                refs: [0; BURST_MAX],
+                base: [[0; 8]; BURST_MAX],
+                lines: [0; BURST_MAX],
+                hash: [0; BURST_MAX],
+                flow: [0; BURST_MAX],
+                len: [0; BURST_MAX],
+                tcp_flags: 0,
+                plain: false,
+                longest: 0,
+                more: vec![FlowKey::default(); BURST_MAX].into_boxed_slice(),
+            }),
+            groups: Box::new(Groups {
+                slots: [0; SLOTS],
+                flow: [0; BURST_MAX],
+                len: [0; BURST_MAX],
+                of: [0; BURST_MAX],
+                sorted: [0; BURST_MAX],
+            }),
+            missed: Vec::with_capacity(BURST_MAX),
+            again: Vec::with_capacity(4 * BURST_MAX),
+            level: Level::detected(),
+            datapath,
+        }
+    }
+
+    /// The datapath that this worker belongs to.
+    pub fn datapath(&self) -> &Datapath {
+        &self.datapath
+    }
+
+    /// What this worker counted.
+    pub fn counters(&self) -> &Arc<WorkerCounters> {
+        &self.counters
+    }
+
+    /// The worker's stock of pool buffers.
+    pub fn pool(&mut self) -> &mut PoolCache {
+        self.executor.pool()
+    }
+
+    /// Uses another instruction-set level than the detected one; one that the CPU lacks is lowered.
+    pub fn set_level(&mut self, level: Level) {
+        self.level = level.min(Level::of_cpu());
+    }
+
+    /// Carries `packets` to their fates: looks them up, runs their flows' actions, and hands what is to be sent to `sink`.
+    ///
+    /// Every packet has its fate when this returns (see [`Worker::fates`], valid for the last [`BURST_MAX`] of them). Descriptors
+    /// that the sink did not take are still in `packets`, their buffers untouched or rewritten by the actions; they belong
+    /// to the caller, who frees them.
+    pub fn process(&mut self, packets: &mut [Packet], now: Nanos, sink: &mut dyn Sink) {
+        self.process_observed(packets, now, sink, &mut Nobody);
+    }
+
+    /// As [`Worker::process`], watched by `observer`.
+    pub fn process_observed<O: Observer>(
+        &mut self,
+        packets: &mut [Packet],
+        now: Nanos,
+        sink: &mut dyn Sink,
+        observer: &mut O,
+    ) {
+        let level = self.level;
+        for chunk in packets.chunks_mut(BURST_MAX) {
+            level.run(
+                #[inline(always)]
+                || self.burst(chunk, now, sink, observer),
+            );
+        }
+    }
+
+    /// Runs `actions` on packets without looking them up first (packet-out, answers to queued upcalls).
+    ///
+    /// # Errors
+    /// The actions do not compile; then no packet was touched.
+    pub fn execute(
+        &mut self,
+        packets: &mut [Packet],
+        actions: &[Action],
+        now: Nanos,
+        sink: &mut dyn Sink,
+    ) -> Result<(), crate::action::CompileError> {
+        let program = Program::compile(actions)?;
+        for chunk in packets.chunks_mut(BURST_MAX) {
+            self.run_program(chunk, &program, now, sink);
+        }
+        Ok(())
+    }
+
+    /// The fates of the last burst's packets, in order.
+    pub fn fates(&self) -> &[Fate; BURST_MAX] {
+        self.executor.fates()
+    }
+
+    /// Frees the pool buffers still described in `packets`; hands those of ports to `release`.
+    pub fn free(&mut self, packets: &mut [Packet], mut release: impl FnMut(&mut Packet)) {
+        for packet in packets {
+            match packet.owner() {
+                Owner::Pool => self.executor.pool().free(packet),
+                Owner::Port => release(packet),
+                Owner::Caller | Owner::Gone => {}
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn burst<O: Observer>(&mut self, packets: &mut [Packet], now: Nanos, sink: &mut dyn Sink, observer: &mut O) {
+        let Worker { datapath, reader, cache, executor, counters, column, scratch, groups, missed, again, .. } = self;
+        let shared = &*datapath.shared;
+        let burst = reader.enter();
+        let published = shared.settings.load(&burst);
+        let n = packets.len();
+        executor.begin(n);
+        let mut outer = Outer { sink, published, datapath, counters, now, burst: &burst };
+        let mut exec = Exec {
+            executor,
+            batch: packets,
+            outside: &mut outer,
+            settings: settings(published, shared.extract, now),
+            depth: 0,
+        };
+        for (i, r) in scratch.refs[..n].iter_mut().enumerate() {
+            *r = i as u16;
+        }
+        let mut round = Round { view: shared.megaflows.view(&burst), cache, column, scratch, groups, missed, counters };
+        round.run::<O, true>(&mut exec, n, &burst, observer);
+        let bytes: u64 = round.scratch.len[..n].iter().map(|&len| u64::from(len)).sum();
+        // Recirculated packets go round in order of depth, a burst at a time.
+        loop {
+            exec.executor.take_recirculated(again);
+            let Some(&Recirculated { depth, .. }) = again.first() else { break };
+            let n = again.iter().take(BURST_MAX).take_while(|a| a.depth == depth).count();
+            for (r, a) in round.scratch.refs.iter_mut().zip(again.drain(..n)) {
+                *r = a.packet;
+            }
+            exec.depth = depth;
+            round.again(&mut exec, n, &burst, observer);
+        }
+        exec.flush();
+        if O::ACTIVE {
+            observer.stage(Stage::Transmit);
+        }
+        counters.packets_in.add(n as u64);
+        counters.bytes_in.add(bytes);
+        counters.bursts.add(1);
+        finish(exec.executor, counters, n);
+    }
+
+    fn run_program(&mut self, packets: &mut [Packet], program: &Program, now: Nanos, sink: &mut dyn Sink) {
+        let Worker { datapath, reader, executor, counters, again, cache, column, scratch, groups, missed, .. } = self;
+        let shared = &*datapath.shared;
+        let burst = reader.enter();
+        let published = shared.settings.load(&burst);
+        let n = packets.len();
+        executor.begin(n);
+        let bytes: u64 = packets.iter().map(|p| p.len() as u64).sum();
+        let mut outer = Outer { sink, published, datapath, counters, now, burst: &burst };
+        let mut exec = Exec {
+            executor,
+            batch: packets,
+            outside: &mut outer,
+            settings: settings(published, shared.extract, now),
+            depth: 0,
+        };
+        // Parsed for their header offsets only.
+        let mut group = [0u16; BURST_MAX];
+        let mut valid = 0;
+        for r in 0..n as u16 {
+            match exec.key(r) {
+                Ok(_) => {
+                    group[valid] = r;
+                    valid += 1;
+                }
+                Err(reason) => exec.end(r, Fate::Dropped(reason)),
+            }
+        }
+        exec.run(program, &group[..valid]);
+        let mut round = Round { view: shared.megaflows.view(&burst), cache, column, scratch, groups, missed, counters };
+        loop {
+            exec.executor.take_recirculated(again);
+            let Some(&Recirculated { depth, .. }) = again.first() else { break };
+            let n = again.iter().take(BURST_MAX).take_while(|a| a.depth == depth).count();
+            for (r, a) in round.scratch.refs.iter_mut().zip(again.drain(..n)) {
+                *r = a.packet;
+            }
+            exec.depth = depth;
+            round.again(&mut exec, n, &burst, &mut Nobody);
+        }
+        exec.flush();
+        counters.packets_in.add(n as u64);
+        counters.bytes_in.add(bytes);
+        counters.bursts.add(1);
+        finish(exec.executor, counters, n);
+    }
+}
+
+fn settings(published: &Published, extract: ExtractOptions, now: Nanos) -> Settings<'_> {
+    Settings { ports: &published.ports, meters: &published.meters, bonds: &published.bonds, extract, now }
+}
+
+#[inline(always)]
+fn finish(executor: &mut Executor, counters: &WorkerCounters, n: usize) {
+    counters.count_fates(&executor.fates()[..n], executor.transmitted());
+    let tally = &mut executor.tally;
+    if tally.copies | tally.moved | tally.recirculated != 0 {
+        let tally = core::mem::take(tally);
+        count_tally(&tally, counters);
+    }
+}
+
+#[cold]
+fn count_tally(tally: &Tally, counters: &WorkerCounters) {
+    counters.copies.add(tally.copies);
+    counters.copies_transmitted.add(tally.copies_transmitted);
+    counters.moved.add(tally.moved);
+    counters.recirculated.add(tally.recirculated);
+    for (counter, n) in counters.copies_dropped.iter().zip(tally.copies_dropped) {
+        if n != 0 {
+            counter.add(n);
+        }
+    }
+}
+
+/// One pass over the stages.
+struct Round<'a, 'b> {
+    view: MegaflowView<'b, FlowValue>,
+    cache: &'a mut ExactCache,
+    column: &'a FlowColumn,
+    scratch: &'a mut Scratch,
+    groups: &'a mut Groups,
+    missed: &'a mut Vec<u16>,
+    counters: &'a WorkerCounters,
+}
+
+type Running<'x, 'o> = Exec<'x, Outer<'o>>;
+
+impl Round<'_, '_> {
+    /// A round of recirculated packets. Not inlined: once in the machine code is enough for the rarer case.
+    #[inline(never)]
+    fn again<O: Observer>(&mut self, exec: &mut Running<'_, '_>, n: usize, burst: &Burst<'_>, observer: &mut O) {
+        self.run::<O, false>(exec, n, burst, observer);
+    }
+
+    /// A round over the packets in `refs`. In the `FIRST` round these are the batch's own, in order.
+    #[inline(always)]
+    fn run<O: Observer, const FIRST: bool>(
+        &mut self,
+        exec: &mut Running<'_, '_>,
+        n: usize,
+        burst: &Burst<'_>,
+        observer: &mut O,
+    ) {
+        // Also tells the compiler that no index below `n` is out of the scratch arrays' bounds.
+        let n = n.min(BURST_MAX);
+        if O::ACTIVE {
+            observer.round(n);
+        }
+        self.extract::<FIRST>(exec, n);
+        if O::ACTIVE {
+            observer.stage(Stage::Extract);
+        }
+        self.exact(n);
+        if O::ACTIVE {
+            self.tell(exec, n, Tier::Exact, observer);
+            observer.stage(Stage::Exact);
+        }
+        if !self.missed.is_empty() {
+            self.megaflow();
+            if O::ACTIVE {
+                self.tell(exec, n, Tier::Megaflow, observer);
+                observer.stage(Stage::Megaflow);
+            }
+            if !self.missed.is_empty() {
+                self.upcall(exec, burst, observer);
+                if O::ACTIVE {
+                    observer.stage(Stage::Upcall);
+                }
+            }
+        }
+        self.execute::<FIRST>(exec, n, burst);
+        if O::ACTIVE {
+            observer.stage(Stage::Execute);
+        }
+    }
+
+    /// Keys and hashes of the packets in `refs`. Invalid packets are ended; their `lines` are 0.
+    #[inline(always)]
+    fn extract<const FIRST: bool>(&mut self, exec: &mut Running<'_, '_>, n: usize) {
+        for i in 0..n.min(AHEAD) {
+            exec.packet(self.scratch.refs[i]).prefetch();
+        }
+        let (mut tcp_flags, mut longest) = (0, 0);
+        self.scratch.plain = FIRST;
+        for i in 0..n {
+            if i + AHEAD < n {
+                let r = if FIRST { (i + AHEAD) as u16 } else { self.scratch.refs[i + AHEAD] };
+                exec.packet(r).prefetch();
+            }
+            let r = if FIRST { i as u16 } else { self.scratch.refs[i] };
+            let packet = exec.packet(r);
+            self.scratch.len[i] = packet.len() as u16;
+            longest = longest.max(packet.len());
+            let hash = match extract_base(packet) {
+                Some(line) => {
+                    tcp_flags |= line[3];
+                    self.scratch.base[i] = line;
+                    self.scratch.lines[i] = LINE_BASE;
+                    self.view.cache_hash(PacketKey { base: &line, lines: LINE_BASE, more: &self.scratch.more[i] })
+                }
+                None => self.extract_any(exec, r, i, &mut tcp_flags),
+            };
+            self.cache.prefetch(hash);
+            self.scratch.hash[i] = hash;
+        }
+        self.scratch.tcp_flags = tcp_flags & TCP_FLAGS_WORD;
+        self.scratch.longest = longest;
+    }
+
+    /// The parser for whatever is not the most frequent kind of packet.
+    #[inline(never)]
+    fn extract_any(&mut self, exec: &mut Running<'_, '_>, r: u16, at: usize, tcp_flags: &mut u64) -> u64 {
+        let options = exec.settings.extract;
+        let mut packet = exec.packet(r).take();
+        self.scratch.plain &= packet.ext == 0;
+        let result = {
+            let ext = exec.executor.ext(packet.ext);
+            extract::extract(&mut packet, ext, options, &mut self.scratch.more[at])
+        };
+        *exec.packet(r) = packet;
+        match result {
+            Ok(lines) => {
+                self.scratch.lines[at] = lines;
+                self.scratch.base[at] = self.scratch.more[at].lines()[0];
+                *tcp_flags |= self.scratch.base[at][3];
+                self.view.cache_hash(self.key(at as u16))
+            }
+            Err(reason) => {
+                self.scratch.lines[at] = 0;
+                self.scratch.base[at] = [u64::MAX; 8];
+                exec.end(r, Fate::Dropped(reason));
+                0
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn key(&self, i: u16) -> PacketKey<'_> {
+        let i = i as usize;
+        PacketKey { base: &self.scratch.base[i], lines: self.scratch.lines[i], more: &self.scratch.more[i] }
+    }
+
+    /// The whole key of position `i`.
+    fn whole_key(&self, i: u16) -> FlowKey {
+        let mut key = self.scratch.more[i as usize];
+        key.lines_mut()[0] = self.scratch.base[i as usize];
+        extract::clear_unused(&mut key, self.scratch.lines[i as usize]);
+        key
+    }
+
+    /// Asks the exact-match cache; positions that it does not answer go to `missed`.
+    #[inline(always)]
+    fn exact(&mut self, n: usize) {
+        self.missed.clear();
+        for i in 0..n {
+            let flow = match self.cache.lookup(self.scratch.hash[i]) {
+                Some(flow) => flow,
+                None => NO_FLOW,
+            };
+            self.scratch.flow[i] = flow;
+            self.view.prefetch(flow);
+        }
+        let mut hits = 0;
+        for i in 0..n {
+            let number = self.scratch.flow[i];
+            let key =
+                PacketKey { base: &self.scratch.base[i], lines: self.scratch.lines[i], more: &self.scratch.more[i] };
+            let hit = match self.view.flow(number) {
+                Some(flow) => flow.matches(key),
+                None => false,
+            };
+            if hit {
+                self.column.prefetch(number);
+                hits += 1;
+            } else {
+                self.scratch.flow[i] = NO_FLOW;
+                if self.scratch.lines[i] != 0 {
+                    self.missed.push(i as u16);
+                }
+            }
+        }
+        self.counters.exact_hits.add(hits);
+    }
+
+    /// Asks the megaflow table for what is in `missed`.
+    #[inline(never)]
+    fn megaflow(&mut self) {
+        let asked = self.missed.len();
+        let Scratch { base, lines, more, flow, hash, .. } = &mut *self.scratch;
+        let key = |i: u16| PacketKey { base: &base[i as usize], lines: lines[i as usize], more: &more[i as usize] };
+        let cache = &mut *self.cache;
+        let probes = self.view.lookup_burst(self.missed, key, |i, number, _| {
+            flow[i as usize] = number;
+            cache.insert(hash[i as usize], number);
+        });
+        self.counters.megaflow_hits.add((asked - self.missed.len()) as u64);
+        self.counters.subtable_probes.add(probes);
+    }
+
+    /// Upcalls for what is left in `missed`.
+    #[cold]
+    #[inline(never)]
+    fn upcall<O: Observer>(&mut self, exec: &mut Running<'_, '_>, burst: &Burst<'_>, observer: &mut O) {
+        for at in 0..self.missed.len() {
+            let i = self.missed[at];
+            // An earlier miss of this burst may have installed the flow. A fresh view also sees a mask that is new.
+            let datapath = exec.outside.datapath;
+            let view = datapath.shared.megaflows.view(burst);
+            if let (Some((number, _)), probes) = view.lookup(self.key(i)) {
+                self.scratch.flow[i as usize] = number;
+                self.counters.megaflow_hits.add(1);
+                self.counters.subtable_probes.add(probes as u64);
+                continue;
+            }
+            self.counters.misses.add(1);
+            let key = self.whole_key(i);
+            let r = self.scratch.refs[i as usize];
+            if O::ACTIVE {
+                observer.lookup(exec.packet(r), &key, Tier::Miss, None);
+            }
+            self.miss(exec, r, &key);
+        }
+    }
+
+    fn miss(&mut self, exec: &mut Running<'_, '_>, r: u16, key: &FlowKey) {
+        let published = exec.outside.published;
+        let Some(handler) = &published.handler else {
+            return exec.end(r, Fate::Dropped(DropReason::Miss));
+        };
+        if !published.upcalls_enabled {
+            return exec.end(r, Fate::Dropped(DropReason::UpcallLost));
+        }
+        let now = exec.settings.now;
+        let mut packet = exec.packet(r).take();
+        let ext = exec.executor.ext(packet.ext).cloned();
+        let answer = handler.miss(Miss { packet: &mut packet, ext: ext.as_ref(), key, now });
+        let fate = match answer {
+            Answer::Execute { actions, install } => {
+                *exec.packet(r) = packet;
+                if let Some(install) = install {
+                    let put = FlowPut {
+                        ufid: install.ufid,
+                        idle_timeout_ns: install.idle_timeout_ns,
+                        hard_timeout_ns: install.hard_timeout_ns,
+                        now,
+                        ..FlowPut::create(key, &install.mask, install.actions.unwrap_or_else(|| actions.clone()))
+                    };
+                    // Another worker may have been faster; then its flow stands.
+                    match exec.outside.datapath.flow_put(put) {
+                        Ok(_) | Err(super::FlowError::Exists) => {}
+                        Err(_) => self.counters.flows_refused.add(1),
+                    }
+                }
+                match Program::compile(&actions) {
+                    Ok(program) => exec.run(&program, &[r]),
+                    Err(_) => exec.end(r, Fate::Dropped(DropReason::UnsupportedAction)),
+                }
+                return;
+            }
+            Answer::Consumed => Fate::Upcall,
+            Answer::Queue => {
+                exec.executor.free_ext(&mut packet);
+                exec.outside.queue(&mut packet, key, None)
+            }
+            Answer::Refuse => Fate::Dropped(DropReason::UpcallRefused),
+        };
+        *exec.packet(r) = packet;
+        exec.end(r, fate);
+    }
+
+    /// Groups the round's packets by flow, counts them, and runs the flows' actions.
+    #[inline(always)]
+    fn execute<const FIRST: bool>(&mut self, exec: &mut Running<'_, '_>, n: usize, burst: &Burst<'_>) {
+        let first = self.scratch.flow[0];
+        let others = self.scratch.flow[..n].iter().fold(0, |d, f| d | f ^ first);
+        if others == 0 {
+            if first != NO_FLOW && n != 0 {
+                let bytes = self.scratch.len[..n].iter().map(|&len| u64::from(len)).sum();
+                let flags = self.scratch.tcp_flags;
+                // Out of the scratch, which the group's program may not borrow.
+                let refs = self.scratch.refs;
+                self.group(exec, first, &refs[..n], bytes, flags, burst);
+            }
+            return;
+        }
+        self.by_flow::<FIRST>(exec, n, burst);
+    }
+
+    /// Counts and runs one group.
+    #[inline(always)]
+    fn group(
+        &self,
+        exec: &mut Running<'_, '_>,
+        number: u32,
+        refs: &[u16],
+        bytes: u64,
+        tcp_flags: u64,
+        burst: &Burst<'_>,
+    ) {
+        let Some(entry) = self.view.flow(number) else {
+            // Removed since it was found.
+            return refs.iter().for_each(|&r| exec.end(r, Fate::Dropped(DropReason::Miss)));
+        };
+        if let Some(cell) = self.column.cell(number) {
+            cell.count(refs.len() as u64, bytes, tcp_flags_of(tcp_flags), exec.settings.now);
+        }
+        match entry.value.only_output() {
+            Some(port) if self.scratch.plain => exec.output_plain(port, refs, self.scratch.longest),
+            Some(port) => exec.output(port, refs),
+            None => exec.run(entry.value.program(burst), refs),
+        }
+    }
+
+    /// The round's packets are of several flows.
+    #[inline(always)]
+    fn by_flow<const FIRST: bool>(&mut self, exec: &mut Running<'_, '_>, n: usize, burst: &Burst<'_>) {
+        let Groups { slots, flow, len, of, sorted } = &mut *self.groups;
+        let scratch = &*self.scratch;
+        slots.fill(0);
+        let mut groups = 0usize;
+        for i in 0..n {
+            let number = scratch.flow[i];
+            let slot = &mut slots[number as usize % SLOTS];
+            let g = *slot as usize;
+            if g < groups && flow[g % BURST_MAX] == number {
+                len[g % BURST_MAX] += 1;
+                of[i] = g as u16;
+            } else {
+                flow[groups % BURST_MAX] = number;
+                len[groups % BURST_MAX] = 1;
+                of[i] = groups as u16;
+                *slot = groups as u16;
+                groups += 1;
+            }
+        }
+        let groups = groups.min(BURST_MAX);
+        if groups == n {
+            // Each packet has its own flow.
+            for i in 0..n {
+                let r = if FIRST { i as u16 } else { scratch.refs[i] };
+                if scratch.flow[i] != NO_FLOW {
+                    let flags = if scratch.tcp_flags == 0 { 0 } else { scratch.base[i][3] & TCP_FLAGS_WORD };
+                    self.group(exec, scratch.flow[i], &[r], scratch.len[i].into(), flags, burst);
+                }
+            }
+            return;
+        }
+        // Where each group starts in `sorted`, then its members in order of arrival.
+        let mut start = 0;
+        let mut starts = [0u16; BURST_MAX];
+        for g in 0..groups {
+            starts[g] = start;
+            start += len[g];
+        }
+        for (i, &g) in of[..n].iter().enumerate() {
+            let at = &mut starts[g as usize % BURST_MAX];
+            sorted[*at as usize % BURST_MAX] = i as u16;
+            *at += 1;
+        }
+        let mut start = 0usize;
+        let mut refs = [0u16; BURST_MAX];
+        for g in 0..groups {
+            let members = &self.groups.sorted[start..start + self.groups.len[g] as usize];
+            let number = self.groups.flow[g];
+            start += members.len();
+            if number == NO_FLOW {
+                continue;
+            }
+            let (mut bytes, mut flags) = (0u64, 0u64);
+            for (out, &i) in refs.iter_mut().zip(members) {
+                let i = i as usize % BURST_MAX;
+                bytes += u64::from(self.scratch.len[i]);
+                flags |= self.scratch.base[i][3];
+                *out = self.scratch.refs[i];
+            }
+            self.group(exec, number, &refs[..members.len()], bytes, flags & TCP_FLAGS_WORD, burst);
+        }
+    }
+
+    /// Tells an observer about the packets that `tier` has just answered.
+    fn tell<O: Observer>(&self, exec: &mut Running<'_, '_>, n: usize, tier: Tier, observer: &mut O) {
+        // After the cache stage everything found is the cache's; the megaflow table's finds are those that it missed.
+        for i in 0..n as u16 {
+            let number = self.scratch.flow[i as usize];
+            let cached = self.cache.lookup(self.scratch.hash[i as usize]) == Some(number);
+            if number != NO_FLOW && (tier == Tier::Exact || !cached) {
+                let key = self.whole_key(i);
+                observer.lookup(exec.packet(self.scratch.refs[i as usize]), &key, tier, Some(number));
+            }
+        }
+    }
+}
+
+/// Where a base line's word 3 has the TCP flags.
+const TCP_FLAGS_WORD: u64 = if cfg!(target_endian = "little") { 0xffff << 32 } else { 0xffff << 16 };
+
+/// TCP flags in host order from [`TCP_FLAGS_WORD`].
+#[inline(always)]
+fn tcp_flags_of(word: u64) -> u64 {
+    u64::from(if cfg!(target_endian = "little") { ((word >> 32) as u16).swap_bytes() } else { (word >> 16) as u16 })
+}
+
+/// The executor's outside: the sink, the handler, the ring.
+struct Outer<'o> {
+    sink: &'o mut dyn Sink,
+    published: &'o Published,
+    datapath: &'o Datapath,
+    counters: &'o WorkerCounters,
+    now: Nanos,
+    burst: &'o Burst<'o>,
+}
+
+impl Outer<'_> {
+    /// Puts a packet onto the upcall ring, in a pool buffer; the packet's fate.
+    fn queue(&mut self, packet: &mut Packet, key: &FlowKey, request: Option<&Userspace>) -> Fate {
+        let pool = self.datapath.pool();
+        let queued = if packet.owner() == Owner::Pool { Some(packet.take()) } else { copy_to(pool, packet) };
+        let Some(mut queued) = queued else {
+            return Fate::Dropped(DropReason::NoBuffer);
+        };
+        // The metadata's place is the worker's to free; the key has all of it.
+        queued.ext = 0;
+        let upcall = Upcall { packet: queued, key: *key, request: request.map(|r| Arc::new(r.clone())) };
+        match self.datapath.shared.upcalls.push(upcall) {
+            Ok(()) => Fate::Upcall,
+            Err(mut back) => {
+                pool.free(&mut back.packet);
+                Fate::Dropped(DropReason::UpcallLost)
+            }
+        }
+    }
+}
+
+fn copy_to(pool: &crate::packet::Pool, packet: &Packet) -> Option<Packet> {
+    let mut copy = pool.packet(packet.data())?;
+    copy.copy_metadata(packet);
+    copy.ext = 0;
+    Some(copy)
+}
+
+impl Outside for Outer<'_> {
+    #[inline]
+    fn transmit(&mut self, port: u32, burst: TxBurst<'_>) -> (usize, DropReason) {
+        self.sink.transmit(port, burst)
+    }
+
+    fn userspace(&mut self, request: &Userspace, packet: &mut Packet, ext: Option<&Ext>) -> Result<Vec<Action>, Fate> {
+        let _ = (self.counters, self.burst);
+        if !self.published.upcalls_enabled {
+            return Err(Fate::Dropped(DropReason::UpcallLost));
+        }
+        let key = extract::extract_whole(packet, ext, self.datapath.shared.extract).map_err(Fate::Dropped)?;
+        let Some(handler) = &self.published.handler else {
+            return Err(self.queue(packet, &key, Some(request)));
+        };
+        match handler.punt(Punt { packet, ext, key: &key, request, now: self.now }) {
+            Answer::Execute { actions, .. } => Ok(actions),
+            Answer::Consumed => Err(Fate::Upcall),
+            Answer::Queue => Err(self.queue(packet, &key, Some(request))),
+            Answer::Refuse => Err(Fate::Dropped(DropReason::UpcallRefused)),
+        }
+    }
+}
