@@ -5,8 +5,11 @@ pub mod action;
 #[cfg(any(test, feature = "testing"))]
 pub mod arbitrary;
 pub mod attr;
+pub mod ext;
+pub mod extract;
 pub mod key;
 pub mod netlink;
 
 pub use action::Action;
+pub use ext::Ext;
 pub use key::{FlowKey, FlowMask, Line};

@@ -85,7 +85,9 @@ impl PacketFlags {
 pub struct Packet {
     buffer: NonNull<u8>,
     capacity: u32,
-    len: u32,
+    len: u16,
+    /// EtherType of what the packet starts with; meaningful only with [`PacketFlags::LAYER3`].
+    pub l3_type: u16,
     offset: u16,
     /// Offset of the outermost MPLS label stack entry, or [`NONE`].
     pub l2_5: u16,
@@ -149,7 +151,8 @@ impl Packet {
         Some(Packet {
             buffer,
             capacity,
-            len,
+            len: len as u16,
+            l3_type: 0,
             offset,
             l2_5: NONE,
             l3: NONE,
@@ -176,6 +179,7 @@ impl Packet {
             buffer: NonNull::dangling(),
             capacity: 0,
             len: 0,
+            l3_type: 0,
             offset: 0,
             l2_5: NONE,
             l3: NONE,
@@ -239,7 +243,7 @@ impl Packet {
     /// Free bytes behind the data.
     #[inline(always)]
     pub fn tailroom(&self) -> usize {
-        (self.capacity - u32::from(self.offset) - self.len) as usize
+        (self.capacity - u32::from(self.offset) - u32::from(self.len)) as usize
     }
 
     /// Start of the buffer (not of the data).
@@ -261,7 +265,7 @@ impl Packet {
             return false;
         }
         self.offset -= n as u16;
-        self.len += n as u32;
+        self.len += n as u16;
         true
     }
 
@@ -273,7 +277,7 @@ impl Packet {
             return false;
         }
         self.offset += n as u16;
-        self.len -= n as u32;
+        self.len -= n as u16;
         true
     }
 
@@ -284,7 +288,7 @@ impl Packet {
         if n > self.tailroom() || self.len as usize + n > PACKET_LEN_MAX {
             return false;
         }
-        self.len += n as u32;
+        self.len += n as u16;
         true
     }
 
@@ -292,7 +296,7 @@ impl Packet {
     #[inline]
     pub fn truncate(&mut self, len: usize) {
         if len < self.len as usize {
-            self.len = len as u32;
+            self.len = len as u16;
         }
     }
 
@@ -317,6 +321,7 @@ impl Packet {
     /// Copies everything that describes the packet except its bytes, buffer and owner.
     #[inline]
     pub fn copy_metadata(&mut self, from: &Packet) {
+        self.l3_type = from.l3_type;
         self.l2_5 = from.l2_5;
         self.l3 = from.l3;
         self.l4 = from.l4;

@@ -1,3 +1,12 @@
-//! The command-line tool.
+//! The `wye` command-line tool.
 
-fn main() {}
+mod bench;
+
+fn main() {
+    let pattern = std::env::args().nth(1).unwrap_or_default();
+    for case in bench::CASES.iter().filter(|c| c.name.contains(&pattern)) {
+        let figure = case.run(std::time::Duration::from_millis(1200));
+        eprintln!("packets {}", figure.packets);
+        println!("{}", serde_json::to_string(&figure).unwrap_or_default());
+    }
+}

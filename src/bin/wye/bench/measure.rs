@@ -1,0 +1,162 @@
+//! The clock around a case.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use wye::datapath::{Sink, Worker};
+use wye::packet::{DropReason, Packet, Pool};
+use wye::port::TxBurst;
+use wye::time::Nanos;
+use wye::wire::simd::timestamp;
+
+use super::trace::Trace;
+
+/// The frequency of the time stamp counter to which cycle figures are converted.
+pub const REFERENCE_GHZ: f64 = 2.6;
+/// Packets in a burst.
+pub const BURST: usize = 32;
+/// Buffers that the bursts go through, as many as a small receive ring.
+const BUFFERS: usize = 512;
+
+/// One case's result.
+#[derive(Serialize)]
+pub struct Figure {
+    /// Its name.
+    pub case: String,
+    /// Cycles of a 2.6 GHz time stamp counter.
+    pub tsc_cycles_per_packet: f64,
+    /// Nanoseconds.
+    pub ns_per_packet: f64,
+    /// Million packets a second.
+    pub mpps: f64,
+    /// The core's real clock during the measurement.
+    pub core_ghz: f64,
+    /// Distance of the best three windows, percent of their median.
+    pub spread_pct: f64,
+    /// Packets carried.
+    #[serde(skip)]
+    pub packets: u64,
+}
+
+/// Takes everything, counts it, keeps nothing.
+#[derive(Default)]
+pub struct Counting {
+    /// Packets.
+    pub packets: u64,
+}
+
+impl Sink for Counting {
+    #[inline]
+    fn transmit(&mut self, _port: u32, burst: TxBurst<'_>) -> (usize, DropReason) {
+        self.packets += burst.len() as u64;
+        (burst.len(), DropReason::TxFull)
+    }
+}
+
+/// The frequency of the time stamp counter, GHz.
+pub fn tsc_ghz() -> f64 {
+    static GHZ: std::sync::OnceLock<f64> = std::sync::OnceLock::new();
+    *GHZ.get_or_init(|| {
+        let (start, from) = (Instant::now(), timestamp());
+        while start.elapsed() < Duration::from_millis(40) {
+            std::hint::spin_loop();
+        }
+        (timestamp() - from) as f64 / start.elapsed().as_nanos() as f64
+    })
+}
+
+/// The core's clock, GHz: how long a chain of dependent additions takes.
+fn core_ghz() -> f64 {
+    const STEPS: u64 = 200_000;
+    let mut best = 0f64;
+    for _ in 0..3 {
+        let from = timestamp();
+        let mut x = std::hint::black_box(1u64);
+        for _ in 0..STEPS / 8 {
+            // Each step waits for the one before: a rotate takes one cycle.
+            for _ in 0..8 {
+                x = std::hint::black_box(x.rotate_left(1));
+            }
+        }
+        std::hint::black_box(x);
+        let ns = (timestamp() - from) as f64 / tsc_ghz();
+        best = best.max(STEPS as f64 / ns);
+    }
+    best
+}
+
+/// Runs `trace` through `worker` for at most `limit` and returns the figure of the best windows.
+pub fn run(case: &str, worker: &mut Worker, trace: &Trace, limit: Duration) -> Figure {
+    let pool = Pool::new(BUFFERS as u32, 2304, 128).expect("a pool for the bench");
+    let mut buffers: Vec<Packet> = (0..BUFFERS).filter_map(|_| pool.alloc(64)).collect();
+    let mut sink = Counting::default();
+    let overhead =
+        (0..1000).map(|_| timestamp()).collect::<Vec<_>>().windows(2).map(|w| w[1] - w[0]).min().unwrap_or(0);
+    let frames = trace.frames();
+    let (mut at, mut ring, mut now) = (0, 0, 1u64);
+    let mut windows: Vec<f64> = Vec::new();
+    let mut bursts: Vec<u32> = Vec::new();
+    let started = Instant::now();
+    // The first pass over the trace fills tables and caches, and is not counted.
+    let mut warm = frames.len().div_ceil(BURST).max(4096 / BURST);
+    loop {
+        bursts.clear();
+        let window = Instant::now();
+        while window.elapsed() < Duration::from_millis(40) || bursts.is_empty() || warm > 0 {
+            for _ in 0..16 {
+                let burst = &mut buffers[ring..ring + BURST];
+                for packet in burst.iter_mut() {
+                    // As received: at the headroom, with the trace's bytes.
+                    let mut fresh = packet.take();
+                    pool.free(&mut fresh);
+                    let mut fresh = pool.alloc(64).expect("its own buffer is free");
+                    fresh.data_mut().copy_from_slice(&frames[at]);
+                    fresh.in_port = 1;
+                    *packet = fresh;
+                    at += 1;
+                    if at == frames.len() {
+                        at = 0;
+                    }
+                }
+                now += 1000;
+                let from = timestamp();
+                worker.process(burst, Nanos(now), &mut sink);
+                bursts.push((timestamp() - from).saturating_sub(overhead) as u32);
+                ring = (ring + BURST) % BUFFERS;
+                if warm > 0 {
+                    warm -= 1;
+                    if warm == 0 {
+                        bursts.clear();
+                    }
+                }
+            }
+        }
+        windows.push(trimmed_mean(&mut bursts) / BURST as f64 / tsc_ghz());
+        windows.sort_by(f64::total_cmp);
+        let spread = |w: &[f64]| if w.len() < 3 { f64::MAX } else { (w[2] - w[0]) / w[1] * 100.0 };
+        if spread(&windows) <= 4.0 && windows.len() >= 4 || started.elapsed() > limit {
+            let ns = windows[windows.len().min(2) - 1];
+            buffers.iter_mut().for_each(|p| pool.free(p));
+            return Figure {
+                case: case.to_owned(),
+                tsc_cycles_per_packet: round(ns * REFERENCE_GHZ),
+                ns_per_packet: round(ns),
+                mpps: round(1e3 / ns),
+                core_ghz: round(core_ghz()),
+                packets: sink.packets,
+                spread_pct: if windows.len() < 3 { 0.0 } else { round(spread(&windows)) },
+            };
+        }
+    }
+}
+
+/// The mean without the slowest 2 %: those are bursts in which the core was taken away.
+fn trimmed_mean(bursts: &mut [u32]) -> f64 {
+    let keep = (bursts.len() * 98).div_ceil(100).max(1);
+    bursts.select_nth_unstable(keep - 1);
+    bursts[..keep].iter().map(|&c| f64::from(c)).sum::<f64>() / keep as f64
+}
+
+fn round(x: f64) -> f64 {
+    (x * 100.0).round() / 100.0
+}
