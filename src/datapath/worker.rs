@@ -643,17 +643,17 @@ impl Round<'_, '_> {
         let scratch = &*self.scratch;
         slots.fill(0);
         let mut groups = 0usize;
-        for i in 0..n {
+        for (i, of) in of[..n].iter_mut().enumerate() {
             let number = scratch.flow[i];
             let slot = &mut slots[number as usize % SLOTS];
             let g = *slot as usize;
             if g < groups && flow[g % BURST_MAX] == number {
                 len[g % BURST_MAX] += 1;
-                of[i] = g as u16;
+                *of = g as u16;
             } else {
                 flow[groups % BURST_MAX] = number;
                 len[groups % BURST_MAX] = 1;
-                of[i] = groups as u16;
+                *of = groups as u16;
                 *slot = groups as u16;
                 groups += 1;
             }
