@@ -112,7 +112,7 @@ miri() {
 model_checked() {
     RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=$LOOM_MAX_PREEMPTIONS \
         cargo test --release --lib --config 'profile.release.lto="off"' --config profile.release.codegen-units=16 \
-        --target-dir "$target/loom" sync::
+        --target-dir "$target/loom" races::
 }
 
 fuzzed() {
@@ -125,7 +125,7 @@ fuzzed() {
         # New inputs go to the scratch folder, which comes first; the committed ones are only read.
         cargo +nightly fuzz run --target-dir "$target/fuzz" "$name" "$scratch" "fuzz/corpus/$name" "fuzz/regress/$name" \
             -- -max_total_time="$FUZZ_SECONDS" -rss_limit_mb=2048 -timeout=10 -verbosity=0 -print_final_stats=1 2>&1 |
-            grep -vE 'Compiling|Finished|Running|ecommended dictionary|# Uses:|stat::(new_units|slowest|peak)' || true
+            grep -vE 'Compiling|Finished|Running|ecommended dictionary|# Uses:|NEW_FUNC|INFO:|stat::(new_units|slowest|peak)' || true
         [ "${PIPESTATUS[0]}" = 0 ] || { rm -rf "$scratch"; echo "fuzz target $name failed"; return 1; }
         rm -rf "$scratch"
     done

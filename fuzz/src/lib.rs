@@ -5,10 +5,11 @@
 //! `fuzz/targets/`, and a few seeds in `fuzz/corpus/`. An input that failed once goes to `fuzz/regress/` under a name that
 //! says what was wrong.
 
+pub mod netlink;
 pub mod trace;
 
 /// A target's name and body.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: &[Target] = &[("trace", trace::run)];
+pub const TARGETS: &[Target] = &[("netlink", netlink::run), ("trace", trace::run)];

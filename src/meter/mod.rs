@@ -310,5 +310,7 @@ impl MeterTable {
     }
 }
 
+#[cfg(all(test, loom))]
+mod races;
 #[cfg(all(test, not(loom)))]
 mod tests;
