@@ -1,15 +1,36 @@
 //! The `wye` command-line tool.
+//!
+//! Each command is a module with its arguments ([`clap::Args`]) and a `run` function; this file only chooses.
 
 mod bench;
 
-fn main() {
-    let list = std::env::args().any(|a| a == "--list");
-    if list {
-        return bench::CASES.iter().for_each(|c| println!("{:24} {}", c.name, c.about));
-    }
-    let pattern = std::env::args().nth(1).unwrap_or_default();
-    for case in bench::CASES.iter().filter(|c| c.name.contains(&pattern)) {
-        let figure = case.run(std::time::Duration::from_millis(1200));
-        println!("{}", serde_json::to_string(&figure).unwrap_or_default());
-    }
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What a command ends with. An error is printed to standard error as one line, and the process exits with 1.
+type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
+
+/// A userspace virtual switch.
+#[derive(Debug, Parser)]
+#[command(name = "wye", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure the whole worker without port I/O.
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Bench(args) => bench::run(args),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("wye: {error}");
+        ExitCode::FAILURE
+    })
 }
