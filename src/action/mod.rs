@@ -26,3 +26,6 @@ pub use program::{CompileError, Program};
 
 /// Times that a packet may be looked up again, as in OVS.
 pub const RECIRCULATIONS_MAX: u8 = 8;
+
+#[cfg(all(test, not(loom)))]
+mod tests;

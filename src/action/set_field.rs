@@ -48,6 +48,16 @@ pub fn apply(packet: &mut Packet, field: &SetField) -> Result<(), DropReason> {
 pub fn ipv4(packet: &mut Packet, src: &Masked<[u8; 4]>, dst: &Masked<[u8; 4]>, tos: Masked<u8>, ttl: Masked<u8>) {
     let l4 = packet.l4;
     let Some((header, _)) = ipv4_mut(packet) else { return };
+    if u32::from_ne_bytes(src.mask) | u32::from_ne_bytes(dst.mask) == 0 {
+        // What OVS asks for instead of dec_ttl.
+        let (new_tos, new_ttl) = (tos.apply(header.tos), ttl.apply(header.ttl));
+        let delta = Delta::default()
+            .word(header.tos.into(), new_tos.into())
+            .word(u16::from(header.ttl) << 8, u16::from(new_ttl) << 8);
+        header.checksum.set(delta.apply(header.checksum.get()));
+        (header.tos, header.ttl) = (new_tos, new_ttl);
+        return;
+    }
     let (new_src, new_dst) = (src.apply(header.src), dst.apply(header.dst));
     let addresses = Delta::default()
         .word32(u32::from_be_bytes(header.src), u32::from_be_bytes(new_src))
