@@ -111,8 +111,7 @@ miri() {
 
 model_checked() {
     RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=$LOOM_MAX_PREEMPTIONS \
-        cargo test --release --lib --config 'profile.release.lto="off"' --config profile.release.codegen-units=16 \
-        --target-dir "$target/loom" races::
+        cargo test --lib --target-dir "$target/loom" races::
 }
 
 fuzzed() {
