@@ -5,6 +5,7 @@
 //! `fuzz/targets/`, and a few seeds in `fuzz/corpus/`. An input that failed once goes to `fuzz/regress/` under a name that
 //! says what was wrong.
 
+pub mod extract;
 pub mod netlink;
 pub mod trace;
 
@@ -12,4 +13,4 @@ pub mod trace;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: &[Target] = &[("netlink", netlink::run), ("trace", trace::run)];
+pub const TARGETS: &[Target] = &[("extract", extract::run), ("netlink", netlink::run), ("trace", trace::run)];
