@@ -38,7 +38,11 @@ fn check(packet: &mut Packet, frame: &[u8], options: ExtractOptions) {
     let layer3 = packet.flags.contains(PacketFlags::LAYER3);
     let whole = extract_whole(packet, None, options);
     assert_eq!(packet.data(), frame, "extraction changed the packet");
-    assert_eq!(whole.is_err(), !layer3 && frame.len() < 14, "only a packet shorter than its Ethernet header is refused");
+    assert_eq!(
+        whole.is_err(),
+        !layer3 && frame.len() < 14,
+        "only a packet shorter than its Ethernet header is refused"
+    );
     let offsets = [packet.l2_5, packet.l3, packet.l4];
     let present: Vec<u16> = offsets.into_iter().filter(|at| *at != NONE).collect();
     assert!(present.is_sorted() && present.iter().all(|at| usize::from(*at) <= frame.len()), "offsets {offsets:?}");

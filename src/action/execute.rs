@@ -10,6 +10,8 @@
 //! *Bounds.* The extras, the recirculation list and the pool are bounded. When extras run out, what is queued
 //! for transmission is sent at once, and if that frees none, the copy is dropped and counted.
 
+use std::sync::Arc;
+
 use super::bond::BondTable;
 use super::program::{Op, Program};
 use super::{ethernet, hash, mpls, nsh, set_field, ttl, vlan};
@@ -40,7 +42,12 @@ pub trait Outside {
 
     /// The `userspace` action: `packet` may be changed. `Err` is the reason that counts as the packet's end if it goes no
     /// further; `Ok` gives actions to carry out on it.
-    fn userspace(&mut self, request: &Userspace, packet: &mut Packet, ext: Option<&Ext>) -> Result<Vec<Action>, Fate>;
+    fn userspace(
+        &mut self,
+        request: &Arc<Userspace>,
+        packet: &mut Packet,
+        ext: Option<&Ext>,
+    ) -> Result<Vec<Action>, Fate>;
 }
 
 /// What does not change during a burst.
@@ -768,7 +775,7 @@ impl<O: Outside> Exec<'_, O> {
         kept
     }
 
-    fn userspace(&mut self, request: &Userspace, group: &[u16]) {
+    fn userspace(&mut self, request: &Arc<Userspace>, group: &[u16]) {
         for &r in group {
             let mut packet = self.packet(r).take();
             let ext = (packet.ext != 0).then(|| self.executor.exts[packet.ext as usize].clone());

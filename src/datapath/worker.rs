@@ -737,7 +737,7 @@ struct Outer<'o> {
 
 impl Outer<'_> {
     /// Puts a packet onto the upcall ring, in a pool buffer; the packet's fate.
-    fn queue(&mut self, packet: &mut Packet, key: &FlowKey, request: Option<&Userspace>) -> Fate {
+    fn queue(&mut self, packet: &mut Packet, key: &FlowKey, request: Option<&Arc<Userspace>>) -> Fate {
         let pool = self.datapath.pool();
         let queued = if packet.owner() == Owner::Pool { Some(packet.take()) } else { copy_to(pool, packet) };
         let Some(mut queued) = queued else {
@@ -745,7 +745,7 @@ impl Outer<'_> {
         };
         // The metadata's place is the worker's to free; the key has all of it.
         queued.ext = 0;
-        let upcall = Upcall { packet: queued, key: *key, request: request.map(|r| Arc::new(r.clone())) };
+        let upcall = Upcall { packet: queued, key: *key, request: request.cloned() };
         match self.datapath.shared.upcalls.push(upcall) {
             Ok(()) => Fate::Upcall,
             Err(mut back) => {
@@ -769,7 +769,12 @@ impl Outside for Outer<'_> {
         self.sink.transmit(port, burst)
     }
 
-    fn userspace(&mut self, request: &Userspace, packet: &mut Packet, ext: Option<&Ext>) -> Result<Vec<Action>, Fate> {
+    fn userspace(
+        &mut self,
+        request: &Arc<Userspace>,
+        packet: &mut Packet,
+        ext: Option<&Ext>,
+    ) -> Result<Vec<Action>, Fate> {
         let _ = (self.counters, self.burst);
         if !self.published.upcalls_enabled {
             return Err(Fate::Dropped(DropReason::UpcallLost));
