@@ -308,6 +308,12 @@ impl<O: Outside> Exec<'_, O> {
             Op::SetEthernet(addresses) => {
                 return self.each(group, |_, p| ethernet::set_addresses(p, addresses));
             }
+            Op::Route(addresses) => {
+                return self.each(group, |_, p| {
+                    ttl::dec_ttl(p)?;
+                    ethernet::set_addresses(p, addresses)
+                });
+            }
             Op::DecTtl => return self.each(group, |_, p| ttl::dec_ttl(p)),
             Op::Set(field) => return self.set(field, group),
             Op::PushVlan { tpid, tci } => {

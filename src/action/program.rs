@@ -15,6 +15,8 @@ pub(super) enum Op {
     Userspace(Arc<Userspace>),
     /// The most frequent rewrite: both Ethernet addresses, all bits.
     SetEthernet([u8; 12]),
+    /// `SetEthernet` and `DecTtl`, in either order: what a router does, in one pass over the packets.
+    Route([u8; 12]),
     Set(SetField),
     PushVlan {
         tpid: u16,
@@ -132,7 +134,18 @@ fn compile(actions: &[Action], depth: usize) -> Result<Program, CompileError> {
             Action::Drop(_) => Op::Drop,
         })
     });
-    Ok(Program { ops: ops.collect::<Result<_, _>>()? })
+    let mut ops: Vec<Op> = ops.collect::<Result<_, _>>()?;
+    let mut i = 1;
+    while i < ops.len() {
+        if let (Op::SetEthernet(addresses), Op::DecTtl) | (Op::DecTtl, Op::SetEthernet(addresses)) =
+            (&ops[i - 1], &ops[i])
+        {
+            ops[i - 1] = Op::Route(*addresses);
+            ops.remove(i);
+        }
+        i += 1;
+    }
+    Ok(Program { ops: ops.into_boxed_slice() })
 }
 
 #[cfg(test)]

@@ -12,15 +12,17 @@
 //! A bucket is one cache line of eight entries. An entry has a preferred place in its bucket, which nearly always answers
 //! with one load and one comparison.
 
+use crate::sync::mapped::Mapped;
+
 const WAYS: usize = 8;
 
-#[derive(Clone, Copy)]
-#[repr(align(64))]
+#[derive(Clone, Copy, zerocopy::FromBytes)]
+#[repr(C, align(64))]
 struct Bucket([u64; WAYS]);
 
 /// The cache. Owned by one worker.
 pub struct ExactCache {
-    buckets: Box<[Bucket]>,
+    buckets: Mapped<Bucket>,
     mask: usize,
 }
 
@@ -37,9 +39,13 @@ fn preferred(hash: u64) -> usize {
 
 impl ExactCache {
     /// A cache of at least `entries` entries, rounded up to a power of two; 0 makes one that never hits.
+    ///
+    /// # Panics
+    /// If there is no memory for it.
     pub fn new(entries: usize) -> Self {
         let buckets = if entries == 0 { 0 } else { entries.div_ceil(WAYS).next_power_of_two().min(1 << 24) };
-        ExactCache { buckets: vec![Bucket([0; WAYS]); buckets].into_boxed_slice(), mask: buckets.wrapping_sub(1) }
+        let memory = Mapped::zeroed(buckets).expect("no memory for an exact-match cache");
+        ExactCache { buckets: memory, mask: buckets.wrapping_sub(1) }
     }
 
     /// True if the cache has any entry to offer.

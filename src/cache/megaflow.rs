@@ -194,6 +194,14 @@ impl<'b, T> MegaflowView<'b, T> {
         hash
     }
 
+    /// The bits in which two base lines differ and that some installed flow looks at, all in one word: 0 if no flow can tell
+    /// the lines apart.
+    #[inline(always)]
+    pub fn differing(self, a: &Line, b: &Line) -> u64 {
+        let union = &self.subtables.union.base;
+        (0..8).fold(0, |d, i| d | (a[i] ^ b[i]) & union[i])
+    }
+
     /// Flow `number`, if it is alive.
     #[inline(always)]
     pub fn flow(self, number: u32) -> Option<&'b Entry<T>> {

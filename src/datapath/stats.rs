@@ -129,7 +129,7 @@ impl WorkerCounters {
 
 /// A flow's statistics as one worker counts them.
 #[derive(Debug, Default)]
-#[cfg_attr(not(loom), derive(zerocopy::FromBytes, zerocopy::KnownLayout))]
+#[cfg_attr(not(loom), derive(zerocopy::FromBytes))]
 #[repr(C)]
 pub struct FlowCell {
     packets: Counter,
@@ -162,14 +162,16 @@ impl FlowCell {
 /// One worker's cells for all flows, by flow number. Memory is touched only for flows that the worker has met.
 #[derive(Debug)]
 pub struct FlowColumn {
+    #[cfg(not(loom))]
+    cells: crate::sync::mapped::Mapped<FlowCell>,
+    #[cfg(loom)]
     cells: Box<[FlowCell]>,
 }
 
 impl FlowColumn {
     #[cfg(not(loom))]
     pub(super) fn new(flows_max: u32) -> Option<Self> {
-        use zerocopy::FromZeros;
-        Some(FlowColumn { cells: <[FlowCell]>::new_box_zeroed_with_elems(flows_max as usize).ok()? })
+        Some(FlowColumn { cells: crate::sync::mapped::Mapped::zeroed(flows_max as usize).ok()? })
     }
 
     #[cfg(loom)]

@@ -325,3 +325,17 @@ fn caller_owned_packet_without_headroom_moves_to_a_pool_buffer() {
     drop(worker);
     assert_eq!(datapath.pool().available(), 600);
 }
+
+#[test]
+fn flow_that_matches_everything_does_not_match_an_invalid_packet() {
+    let datapath = datapath();
+    datapath.flow_put(FlowPut::create(&FlowKey::default(), &FlowMask::default(), vec![Action::Output(2)])).unwrap();
+    let mut worker = datapath.worker().unwrap();
+    let mut sink = sent();
+    for _ in 0..3 {
+        let fates = run(&mut worker, &[vec![1; 14], vec![0; 13], vec![2; 60]], &mut sink);
+        assert_eq!(fates, [Fate::Transmitted, Fate::Dropped(DropReason::RxInvalid), Fate::Transmitted]);
+    }
+    assert_eq!(sink.packets.len(), 6);
+    assert_whole(&datapath);
+}

@@ -53,6 +53,8 @@ struct Scratch {
     plain: bool,
     /// The longest packet of the round.
     longest: usize,
+    /// All packets of the last round were of one flow, so that this one's may well be.
+    expect_one_flow: bool,
     /// Lines 1 and up of the packets that have any.
     more: Box<[FlowKey]>,
 }
@@ -123,6 +125,7 @@ impl Worker {
                 tcp_flags: 0,
                 plain: false,
                 longest: 0,
+                expect_one_flow: false,
                 more: vec![FlowKey::default(); BURST_MAX].into_boxed_slice(),
             }),
             groups: Box::new(Groups {
@@ -371,11 +374,15 @@ impl Round<'_, '_> {
         if O::ACTIVE {
             observer.round(n);
         }
-        self.extract::<FIRST>(exec, n);
+        let one_flow = self.extract::<FIRST>(exec, n);
         if O::ACTIVE {
             observer.stage(Stage::Extract);
         }
-        self.exact(n);
+        if one_flow && n != 0 {
+            self.exact_once(n);
+        } else {
+            self.exact(n);
+        }
         if O::ACTIVE {
             self.tell(exec, n, Tier::Exact, observer);
             observer.stage(Stage::Exact);
@@ -399,13 +406,19 @@ impl Round<'_, '_> {
         }
     }
 
-    /// Keys and hashes of the packets in `refs`. Invalid packets are ended; their `lines` are 0.
+    /// Keys of the packets in `refs`, and their hashes unless all packets look the same to every installed flow: then
+    /// this returns true, and one lookup serves them all. Invalid packets are ended; their `lines` are 0.
     #[inline(always)]
-    fn extract<const FIRST: bool>(&mut self, exec: &mut Running<'_, '_>, n: usize) {
+    fn extract<const FIRST: bool>(&mut self, exec: &mut Running<'_, '_>, n: usize) -> bool {
         for i in 0..n.min(AHEAD) {
             exec.packet(self.scratch.refs[i]).prefetch();
         }
         let (mut tcp_flags, mut longest) = (0, 0);
+        // Comparing with the first packet is a third of the work of hashing and looking up. It is tried only where the last
+        // round suggests that it will do.
+        let comparing = self.scratch.expect_one_flow;
+        let mut first = None;
+        let mut differing = 0;
         self.scratch.plain = FIRST;
         for i in 0..n {
             if i + AHEAD < n {
@@ -421,15 +434,57 @@ impl Round<'_, '_> {
                     tcp_flags |= line[3];
                     self.scratch.base[i] = line;
                     self.scratch.lines[i] = LINE_BASE;
+                    if comparing {
+                        differing |= self.view.differing(&line, first.get_or_insert(line));
+                        continue;
+                    }
                     self.view.cache_hash(PacketKey { base: &line, lines: LINE_BASE, more: &self.scratch.more[i] })
                 }
-                None => self.extract_any(exec, r, i, &mut tcp_flags),
+                None => {
+                    differing = 1;
+                    self.extract_any(exec, r, i, &mut tcp_flags)
+                }
             };
             self.cache.prefetch(hash);
             self.scratch.hash[i] = hash;
         }
         self.scratch.tcp_flags = tcp_flags & TCP_FLAGS_WORD;
         self.scratch.longest = longest;
+        if comparing && differing != 0 {
+            self.hash_all(n);
+        }
+        comparing && differing == 0
+    }
+
+    /// The hashes that a round left out in vain.
+    #[inline(never)]
+    fn hash_all(&mut self, n: usize) {
+        for i in 0..n {
+            let hash = self.view.cache_hash(self.key(i as u16));
+            self.cache.prefetch(hash);
+            self.scratch.hash[i] = hash;
+        }
+    }
+
+    /// One lookup for all packets of the round.
+    #[inline(always)]
+    fn exact_once(&mut self, n: usize) {
+        self.missed.clear();
+        let key = self.key(0);
+        let hash = self.view.cache_hash(key);
+        let number = self.cache.lookup(hash).unwrap_or(NO_FLOW);
+        let hit = match self.view.flow(number) {
+            Some(flow) => flow.matches(key),
+            None => false,
+        };
+        if hit {
+            self.scratch.flow[..n].fill(number);
+            self.counters.exact_hits.add(n as u64);
+        } else {
+            self.scratch.hash[..n].fill(hash);
+            self.scratch.flow[..n].fill(NO_FLOW);
+            self.missed.extend(0..n as u16);
+        }
     }
 
     /// The parser for whatever is not the most frequent kind of packet.
@@ -491,7 +546,8 @@ impl Round<'_, '_> {
             let key =
                 PacketKey { base: &self.scratch.base[i], lines: self.scratch.lines[i], more: &self.scratch.more[i] };
             let hit = match self.view.flow(number) {
-                Some(flow) => flow.matches(key),
+                // An ended packet has no lines, and no flow must match it, not even one that matches everything.
+                Some(flow) => key.lines != 0 && flow.matches(key),
                 None => false,
             };
             if hit {
@@ -598,6 +654,7 @@ impl Round<'_, '_> {
     fn execute<const FIRST: bool>(&mut self, exec: &mut Running<'_, '_>, n: usize, burst: &Burst<'_>) {
         let first = self.scratch.flow[0];
         let others = self.scratch.flow[..n].iter().fold(0, |d, f| d | f ^ first);
+        self.scratch.expect_one_flow = others == 0;
         if others == 0 {
             if first != NO_FLOW && n != 0 {
                 let bytes = self.scratch.len[..n].iter().map(|&len| u64::from(len)).sum();
@@ -660,15 +717,7 @@ impl Round<'_, '_> {
         }
         let groups = groups.min(BURST_MAX);
         if groups == n {
-            // Each packet has its own flow.
-            for i in 0..n {
-                let r = if FIRST { i as u16 } else { scratch.refs[i] };
-                if scratch.flow[i] != NO_FLOW {
-                    let flags = if scratch.tcp_flags == 0 { 0 } else { scratch.base[i][3] & TCP_FLAGS_WORD };
-                    self.group(exec, scratch.flow[i], &[r], scratch.len[i].into(), flags, burst);
-                }
-            }
-            return;
+            return self.singles::<FIRST>(exec, n, burst);
         }
         // Where each group starts in `sorted`, then its members in order of arrival.
         let mut start = 0;
@@ -700,6 +749,45 @@ impl Round<'_, '_> {
             }
             self.group(exec, number, &refs[..members.len()], bytes, flags & TCP_FLAGS_WORD, burst);
         }
+    }
+
+    /// Each packet of the round has its own flow. Packets in a row for one port are queued together.
+    #[inline(always)]
+    fn singles<const FIRST: bool>(&mut self, exec: &mut Running<'_, '_>, n: usize, burst: &Burst<'_>) {
+        let mut row = core::mem::replace(&mut self.groups.sorted, [0; BURST_MAX]);
+        let (mut port, mut len) = (u32::MAX, 0);
+        for i in 0..n {
+            let number = self.scratch.flow[i];
+            if number == NO_FLOW {
+                continue;
+            }
+            let r = if FIRST { i as u16 } else { self.scratch.refs[i] };
+            let flags = if self.scratch.tcp_flags == 0 { 0 } else { self.scratch.base[i][3] & TCP_FLAGS_WORD };
+            let bytes = u64::from(self.scratch.len[i]);
+            if self.scratch.plain
+                && let Some(entry) = self.view.flow(number)
+                && let Some(out) = entry.value.only_output()
+            {
+                if let Some(cell) = self.column.cell(number) {
+                    cell.count(1, bytes, tcp_flags_of(flags), exec.settings.now);
+                }
+                if out != port {
+                    if len != 0 {
+                        exec.output_plain(port, &row[..len], self.scratch.longest);
+                    }
+                    (port, len) = (out, 0);
+                }
+                row[len % BURST_MAX] = r;
+                len += 1;
+            } else {
+                self.group(exec, number, &[r], bytes, flags, burst);
+            }
+        }
+        if len != 0 {
+            exec.output_plain(port, &row[..len.min(BURST_MAX)], self.scratch.longest);
+        }
+        row[0] = 0;
+        self.groups.sorted = row;
     }
 
     /// Tells an observer about the packets that `tier` has just answered.

@@ -7,7 +7,7 @@ use super::primitive::{AtomicU64, Ordering};
 /// *Thread-safety.* Atomic: `add` must be called from the owning thread only (a second writer would
 /// lose counts, never corrupt them); `get` from anywhere. No read-modify-write instruction is used.
 #[derive(Debug, Default)]
-#[cfg_attr(not(loom), derive(zerocopy::FromBytes, zerocopy::KnownLayout))]
+#[cfg_attr(not(loom), derive(zerocopy::FromBytes))]
 pub struct Counter(AtomicU64);
 
 impl Counter {

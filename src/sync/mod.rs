@@ -2,6 +2,7 @@
 //!
 //! * [`qsbr`] tells when every worker has left the burst in which it could have seen an old value;
 //! * [`snapshot`] publishes whole values, [`slab`] publishes numbered entries, [`map`] maps hashes to those numbers;
+//! * [`mapped`] is the memory of large tables;
 //! * [`counter`] holds statistics that one thread writes and others read;
 //! * [`shared`] reads and writes words that the kernel shares with the process.
 //!
@@ -9,6 +10,7 @@
 
 pub mod counter;
 pub mod map;
+pub mod mapped;
 pub mod primitive;
 pub mod qsbr;
 #[cfg(all(test, loom))]

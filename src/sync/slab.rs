@@ -50,35 +50,14 @@ impl<T: Send + Sync + 'static> core::fmt::Debug for Slab<T> {
     }
 }
 
-/// The slots' memory. Pages come from the kernel when they are first written to, so that a large bound costs no memory
-/// until it is used; an ordinary allocation with this alignment would clear, and so touch, all of it.
 #[cfg(not(loom))]
-struct Slots<T> {
-    map: memmap2::MmapMut,
-    len: usize,
-    _slots: core::marker::PhantomData<Slot<T>>,
-}
+type Slots<T> = super::mapped::Mapped<Slot<T>>;
 
 #[cfg(not(loom))]
+#[allow(unsafe_code)]
 fn dead_slots<T>(capacity: usize) -> Slots<T> {
-    let bytes = capacity.checked_mul(size_of::<Slot<T>>()).expect("slab too large for the address space");
-    let map = memmap2::MmapMut::map_anon(bytes.max(1)).expect("no address space left for a slab");
-    // Large pages spare lookups among many entries most TLB misses; a kernel that refuses costs only speed.
-    let _ = map.advise(memmap2::Advice::HugePage);
-    Slots { map, len: capacity, _slots: core::marker::PhantomData }
-}
-
-#[cfg(not(loom))]
-impl<T> core::ops::Deref for Slots<T> {
-    type Target = [Slot<T>];
-    #[allow(unsafe_code)]
-    #[inline(always)]
-    fn deref(&self) -> &[Slot<T>] {
-        // SAFETY: the mapping is page-aligned (more than `Slot`'s 64 bytes), at least `len` slots long, and lives as long as
-        // `self`. All-zero bytes, which it began with, are a valid `Slot`: the value is `MaybeUninit` and the state reads
-        // `DEAD`. Slots are only changed through their cells and atomics.
-        unsafe { core::slice::from_raw_parts(self.map.as_ptr().cast(), self.len) }
-    }
+    // SAFETY: zero bytes are a valid slot: the value is `MaybeUninit`, and the state reads `DEAD`.
+    unsafe { Slots::zeroed_unchecked(capacity) }.expect("no address space left for a slab")
 }
 
 #[cfg(loom)]
