@@ -14,7 +14,7 @@ use super::key::{
     FRAG_ANY, FRAG_LATER, FlowKey, FlowMask, TUNNEL_CSUM, TUNNEL_DF, TUNNEL_ERSPAN, TUNNEL_GBP, TUNNEL_GENEVE,
     TUNNEL_GTPU, TUNNEL_KEY, TUNNEL_OAM, TunnelLine, VLAN_PRESENT,
 };
-use super::netlink::{exact_mask, settle};
+use super::netlink::{exact_mask, has_ct_tuple, settle};
 use crate::wire::ethernet;
 
 /// A byte that is often small.
@@ -306,10 +306,6 @@ fn complete(key: &FlowKey, exact: &FlowMask, mask: &mut FlowMask) {
     let (m, all) = (&mut mask.0, &exact.0);
     m.base.in_port = all.base.in_port;
     let ty = key.base.eth_type.get();
-    let is_ip = matches!(ty, ethernet::IPV4 | ethernet::IPV6);
-    if key.misc.mpls[0] == U32::ZERO && !is_ip {
-        m.base.nw_tos = 0;
-    }
     if key.base.nw_proto == 58 && ty == ethernet::IPV6 {
         if m.misc.nd_reserved != U32::ZERO || m.misc.nd_options_type != 0 {
             (m.base.tp_src, m.base.tp_dst) = (all.base.tp_src, all.base.tp_dst);
@@ -335,7 +331,8 @@ fn complete(key: &FlowKey, exact: &FlowMask, mask: &mut FlowMask) {
         || [m.ipv6.arp_sha, m.ipv6.arp_tha] != [[0; 6]; 2]
         || m.misc.mpls != [U32::ZERO; 3]
         || [m.nsh.flags, m.nsh.ttl, m.nsh.mdtype, m.nsh.np] != [0; 4]
-        || m.nsh.path_hdr != U32::ZERO;
+        || m.nsh.path_hdr != U32::ZERO
+        || has_ct_tuple(m);
     if l3 || ty < ethernet::ETHERTYPE_MIN && b.eth_type != U16::ZERO {
         m.base.eth_type = all.base.eth_type;
     }

@@ -9,6 +9,7 @@ pub mod ext;
 pub mod extract;
 pub mod key;
 pub mod netlink;
+pub mod text;
 
 pub use action::Action;
 pub use ext::Ext;

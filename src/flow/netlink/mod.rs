@@ -22,11 +22,15 @@ mod tests;
 mod tunnel;
 mod wire;
 
+pub(crate) use action::NSH_TLVS_MAX;
 pub use action::{decode_actions, encode_actions};
-#[cfg(any(test, feature = "testing"))]
-pub(crate) use key::settle;
+pub(crate) use key::decode_key_with;
 pub use key::{decode_key, decode_mask, encode_key, encode_mask, exact_mask};
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use key::{has_ct_tuple, settle};
+pub(crate) use set::{apart, decode_apart, encode as encode_set};
 pub use wire::{AttrName, CodecError, Fault};
+pub(crate) use wire::{KEY, NSH, TUNNEL, VXLAN, nested, put, walk};
 
 /// Lists of actions may be this deep in each other.
 pub const DEPTH_MAX: usize = 16;

@@ -87,6 +87,26 @@ pub(super) fn decode(bytes: &[u8], masked: bool) -> Result<SetField, CodecError>
     }
 }
 
+/// Reads a field whose value and mask are apart, as text has them; a mask of all ones is the plain form.
+pub(crate) fn decode_apart(number: u16, value: &[u8], mask: &[u8]) -> Result<SetField, CodecError> {
+    let mut list = Vec::new();
+    match number {
+        k::TUNNEL => put(&mut list, number, value),
+        k::NSH => {
+            // The two walks give the same attributes: text writes them together.
+            nested(&mut list, number, |list| {
+                for (value, mask) in walk(value, NSH).zip(walk(mask, NSH)) {
+                    if let (Ok((inner, value)), Ok((_, mask))) = (value, mask) {
+                        put(list, inner, &[value, mask].concat());
+                    }
+                }
+            });
+        }
+        _ => put(&mut list, number, &[value, mask].concat()),
+    }
+    decode(&list, number != k::TUNNEL)
+}
+
 fn set_number(masked: bool) -> u16 {
     if masked { a::SET_MASKED } else { a::SET }
 }
@@ -252,7 +272,7 @@ pub(crate) fn apart(field: &SetField) -> Option<Apart> {
 }
 
 /// Appends what is inside of the action; true if it is the masked form.
-pub(super) fn encode(field: &SetField, out: &mut Vec<u8>) -> bool {
+pub(crate) fn encode(field: &SetField, out: &mut Vec<u8>) -> bool {
     match field {
         SetField::Tunnel(tunnel) => {
             let (line, geneve) = &**tunnel;

@@ -61,6 +61,7 @@ pub(super) fn decode_key(
         if !payload.is_empty() {
             kind(t::GENEVE_OPTS, TUNNEL_GENEVE, [(payload.len() / 4) as u8, 0, 0, 0, 0, 0, 0, 0])?;
             options[..payload.len()].copy_from_slice(payload);
+            clear_reserved(payload, options);
         }
     }
     if let Some(payload) = set.take_array::<12>(t::ERSPAN_OPTS)? {
@@ -87,6 +88,10 @@ pub(super) fn decode_mask(
 ) -> Result<(), CodecError> {
     let mut set = Set::read(bytes, TUNNEL)?;
     outer(&mut set, out)?;
+    if key.tunnel.flags & TUNNEL_KEY == 0 {
+        // That there is none has been matched.
+        out.id = U64::ZERO;
+    }
     let kind = key.tunnel.flags & KINDS;
     if let Some((id, flags)) = gbp(&mut set)? {
         out.flags |= TUNNEL_GBP;
@@ -103,6 +108,7 @@ pub(super) fn decode_mask(
         if kind == TUNNEL_GENEVE {
             out.opts[0] = 0xff;
             options[..want].copy_from_slice(payload);
+            clear_reserved(geneve(&key.tunnel, &key.options), options);
         }
     }
     if let Some(payload) = set.take_array::<12>(t::ERSPAN_OPTS)? {
@@ -184,6 +190,16 @@ fn check_geneve(payload: &[u8]) -> Result<(), CodecError> {
         }
     }
     Ok(())
+}
+
+/// Clears the three bits of each option's header in `bytes` that mean nothing (RFC 8926 §3.5: ignored on receipt), so that
+/// they are not matched. `chain` says where the headers are.
+fn clear_reserved(chain: &[u8], bytes: &mut [u8; 256]) {
+    let mut at = 0;
+    while let (Some(length), Some(byte)) = (chain.get(at + 3), bytes.get_mut(at + 3)) {
+        *byte &= 0x1f;
+        at += 4 + usize::from(length & 0x1f) * 4;
+    }
 }
 
 /// Appends what is inside the attribute.
@@ -289,7 +305,9 @@ pub(super) fn exact_mask(key: &FlowKey, mask: &mut FlowKey) {
         TUNNEL_GBP => m.opts = [0xff, 0xff, 0xff, 0, 0, 0, 0, 0],
         TUNNEL_GENEVE => {
             m.opts = [0xff, 0, 0, 0, 0, 0, 0, 0];
-            mask.options[..geneve(line, &key.options).len()].fill(0xff);
+            let geneve = geneve(line, &key.options);
+            mask.options[..geneve.len()].fill(0xff);
+            clear_reserved(geneve, &mut mask.options);
         }
         TUNNEL_ERSPAN if line.opts[0] == 1 => m.opts = [0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff],
         TUNNEL_ERSPAN => m.opts = [0xff, 1, 0x3f, 0, 0, 0, 0, 0],
