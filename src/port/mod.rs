@@ -14,6 +14,7 @@ mod sys;
 pub mod table;
 pub mod tap;
 pub mod trace;
+pub mod wait;
 
 use std::path::PathBuf;
 use std::str::FromStr;

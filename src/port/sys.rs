@@ -104,6 +104,15 @@ pub(super) fn wake_receiver(fd: &OwnedFd) {
     unsafe { libc::recvfrom(fd.as_raw_fd(), nothing, 0, libc::MSG_DONTWAIT, nobody, no_len) };
 }
 
+/// Waits until a descriptor is ready or `timeout` is over; how many are ready. An interrupted wait is one that is over.
+#[allow(unsafe_code)]
+pub(super) fn poll(fds: &mut [libc::pollfd], timeout: core::time::Duration) -> usize {
+    // Rounded up: a wait of less than a millisecond must not become a spin.
+    let ms = timeout.as_micros().div_ceil(1000).min(i32::MAX as u128) as c_int;
+    // SAFETY: the kernel reads and writes `fds.len()` entries at `fds`.
+    check(unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, ms) }).unwrap_or(0) as usize
+}
+
 /// Questions and orders about network interfaces, in the network namespace in which it was made.
 #[derive(Debug)]
 pub(super) struct Interfaces(OwnedFd);
