@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::flow::action::{Actions, Userspace};
 use crate::flow::{Ext, FlowKey, FlowMask};
-use crate::packet::Packet;
+use crate::packet::{DropReason, Packet};
 use crate::time::Nanos;
 
 /// A packet that no flow matched.
@@ -56,6 +56,8 @@ pub enum Answer {
     /// Drop the packet: `upcall_refused`.
     #[default]
     Refuse,
+    /// Drop the packet for this reason.
+    Drop(DropReason),
 }
 
 /// A flow that an upcall handler wants installed.

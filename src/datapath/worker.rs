@@ -644,6 +644,7 @@ impl Round<'_, '_> {
                 exec.outside.queue(&mut packet, key, None)
             }
             Answer::Refuse => Fate::Dropped(DropReason::UpcallRefused),
+            Answer::Drop(reason) => Fate::Dropped(reason),
         };
         *exec.packet(r) = packet;
         exec.end(r, fate);
@@ -876,6 +877,7 @@ impl Outside for Outer<'_> {
             Answer::Consumed => Err(Fate::Upcall),
             Answer::Queue => Err(self.queue(packet, &key, Some(request))),
             Answer::Refuse => Err(Fate::Dropped(DropReason::UpcallRefused)),
+            Answer::Drop(reason) => Err(Fate::Dropped(reason)),
         }
     }
 }
