@@ -10,6 +10,7 @@
 //! ```
 
 pub mod observe;
+pub mod poll;
 pub mod stats;
 pub mod table;
 pub mod upcall;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
 
+pub use poll::{Exchange, LocalPorts, PortCounters};
 pub use stats::{FlowStats, Stats};
 pub use table::{FlowError, FlowId, FlowInfo, FlowPut};
 pub use upcall::{Answer, Install, Miss, Punt, Upcall, UpcallHandler};
@@ -141,6 +143,23 @@ pub struct Datapath {
     pub(crate) shared: Arc<Shared>,
 }
 
+/// A reference to a datapath that does not keep it: what an upcall handler holds, which the datapath itself holds.
+#[derive(Clone, Debug)]
+pub struct WeakDatapath(std::sync::Weak<Shared>);
+
+impl WeakDatapath {
+    /// The datapath, if it is still there.
+    pub fn upgrade(&self) -> Option<Datapath> {
+        self.0.upgrade().map(|shared| Datapath { shared })
+    }
+}
+
+impl core::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Shared").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
 impl core::fmt::Debug for Datapath {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Datapath").field("flows", &self.flow_count()).finish_non_exhaustive()
@@ -232,6 +251,11 @@ impl Datapath {
         result
     }
 
+    /// A handle that does not keep the datapath.
+    pub fn downgrade(&self) -> WeakDatapath {
+        WeakDatapath(Arc::downgrade(&self.shared))
+    }
+
     /// The pool of packet buffers.
     pub fn pool(&self) -> &Arc<Pool> {
         &self.shared.pool
@@ -260,6 +284,15 @@ impl Datapath {
     /// Marks a port up or down; false if there is none.
     pub fn port_set_up(&self, number: u32, up: bool) -> bool {
         self.publish(|p| Arc::make_mut(&mut p.ports).get_mut(number).map(|port| port.up = up).is_some())
+    }
+
+    /// Tells what is known of a port's link: whether it carries traffic, and the longest packet that it sends. False if there is no such
+    /// port.
+    pub fn port_set_link(&self, number: u32, up: bool, packet_len_max: u32) -> bool {
+        self.publish(|p| {
+            let port = Arc::make_mut(&mut p.ports).get_mut(number);
+            port.map(|port| (port.up, port.packet_len_max) = (up, packet_len_max)).is_some()
+        })
     }
 
     /// The ports now.
