@@ -18,6 +18,7 @@ pub mod action;
 pub mod cache;
 pub mod datapath;
 pub mod flow;
+pub mod gateway;
 pub mod meter;
 pub mod packet;
 pub mod port;
