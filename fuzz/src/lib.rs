@@ -7,10 +7,12 @@
 
 pub mod extract;
 pub mod netlink;
+pub mod text;
 pub mod trace;
 
 /// A target's name and body.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: &[Target] = &[("extract", extract::run), ("netlink", netlink::run), ("trace", trace::run)];
+pub const TARGETS: &[Target] =
+    &[("extract", extract::run), ("netlink", netlink::run), ("text", text::run), ("trace", trace::run)];

@@ -36,7 +36,8 @@ pub(super) fn encode(line: &NshLine, is_mask: bool, out: &mut Vec<u8>) {
     nested(out, k::NSH, |out| {
         let base = [&[line.flags, line.ttl, line.mdtype, line.np], line.path_hdr.as_bytes()].concat();
         put(out, n::BASE, &base);
-        if is_mask || line.mdtype == MDTYPE_1 {
+        // A flow may match the context without saying what makes it one.
+        if is_mask || line.mdtype == MDTYPE_1 || line.context != [U32::ZERO; 4] {
             put(out, n::MD1, line.context.as_bytes());
         }
     });
