@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: demo test fmt loom
+.PHONY: demo test fmt loom header
 
 # Two sites in one process, no root, no interfaces; ends by itself with a summary.
 demo:
@@ -12,6 +12,11 @@ demo:
 # Everything that continuous integration runs. STEPS='tests loom' picks steps by name.
 test:
 	@.ci/test.sh
+
+# The C header, from the sources of ffi/capi.
+HEADER ?= include/wye.h
+header:
+	$(CARGO) run -q -p wye-capi --example header > $(HEADER).new && mv $(HEADER).new $(HEADER)
 
 fmt:
 	$(CARGO) fmt --all
