@@ -62,6 +62,7 @@ fn leaves(c: &mut Criterion) {
     });
     bench!("dec_ttl", p => { reset(p); ttl::dec_ttl(p) });
     bench!("set_eth+dec_ttl", p => { reset(p); (ethernet::set_addresses(p, &addresses), ttl::dec_ttl(p)) });
+    bench!("route", p => { reset(p); ttl::route(p, &addresses) });
     bench!("push_vlan+pop_vlan", p => (vlan::push(p, 0x8100, 0x1005), vlan::pop(p)));
     bench!("push_mpls+pop_mpls", p => (mpls::push(p, 0x1100, 0x8847), mpls::pop(p, 0x0800)));
     let masked = Masked { value: [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], mask: [255, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] };

@@ -459,7 +459,7 @@ fn rfc1624_s3_checksum_after_dec_ttl_for_every_checksum_before() {
         for checksum in 0..=u16::MAX {
             p.data_mut()[22..24].copy_from_slice(&[64, ip::UDP]);
             p.data_mut()[24..26].copy_from_slice(&checksum.to_be_bytes());
-            ttl::dec_ttl(p).unwrap();
+            if checksum & 1 == 0 { ttl::dec_ttl(p) } else { ttl::route(p, &[1; 12]) }.unwrap();
             let expected = crate::wire::checksum::update16(checksum, 0x4011, 0x3f11).to_be_bytes();
             assert_eq!(p.data()[22..26], [63, ip::UDP, expected[0], expected[1]], "{checksum:04x}");
         }
@@ -545,6 +545,7 @@ enum Leaf {
     Set(SetField),
     Addresses([u8; 12]),
     DecTtl,
+    Route([u8; 12]),
     PushVlan(u16),
     PopVlan,
     PushMpls(u32),
@@ -561,6 +562,7 @@ fn any_leaf() -> impl Strategy<Value = Leaf> {
         8 => any_set().prop_map(Leaf::Set),
         1 => any::<[u8; 12]>().prop_map(Leaf::Addresses),
         2 => Just(Leaf::DecTtl),
+        1 => any::<[u8; 12]>().prop_map(Leaf::Route),
         1 => any::<u16>().prop_map(Leaf::PushVlan),
         1 => Just(Leaf::PopVlan),
         1 => any::<u32>().prop_map(Leaf::PushMpls),
@@ -578,6 +580,7 @@ fn run(leaf: &Leaf, p: &mut Packet) -> Result<(), DropReason> {
         Leaf::Set(field) => set_field::apply(p, field),
         Leaf::Addresses(a) => eth::set_addresses(p, a),
         Leaf::DecTtl => ttl::dec_ttl(p),
+        Leaf::Route(a) => ttl::route(p, a),
         Leaf::PushVlan(tci) => vlan::push(p, ethernet::VLAN, *tci),
         Leaf::PopVlan => vlan::pop(p),
         Leaf::PushMpls(lse) => mpls::push(p, *lse, ethernet::MPLS),
@@ -650,6 +653,26 @@ proptest! {
             }
             Ok(())
         })?;
+    }
+
+    #[test]
+    fn route_is_set_addresses_and_dec_ttl(seed in any::<u64>(), addresses in any::<[u8; 12]>(), layer3 in any::<bool>()) {
+        let bytes = Frame::random(&mut numbers(seed)).build();
+        let start = |p: &mut Packet| {
+            if layer3 {
+                let _ = eth::pop(p);
+            }
+        };
+        let both = with(&bytes, |p| {
+            start(p);
+            let result = eth::set_addresses(p, &addresses).and_then(|()| ttl::dec_ttl(p));
+            (result, p.data().to_vec())
+        });
+        let routed = with(&bytes, |p| {
+            start(p);
+            (ttl::route(p, &addresses), p.data().to_vec())
+        });
+        prop_assert_eq!(both, routed);
     }
 
     #[test]
