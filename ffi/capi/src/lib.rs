@@ -1,1 +1,32 @@
-//! The C ABI of Wye.
+//! The C ABI of Wye: what `include/wye.h` declares. One file per section of the header.
+//!
+//! [`boundary`] holds what makes C safe to talk to; the exported functions see references. Names are C's names.
+#![allow(non_camel_case_types)]
+
+mod boundary;
+mod fork;
+
+// In the order of the header.
+pub mod version;
+
+pub mod status;
+
+pub mod log;
+
+pub mod datapath;
+
+pub mod port;
+
+pub mod packet;
+
+pub mod flow;
+
+pub mod upcall;
+
+pub mod worker;
+
+pub mod meter;
+
+pub mod bond;
+
+pub mod stats;

@@ -1,0 +1,281 @@
+//! Upcalls: what a packet needs an answer to that no flow has.
+//!
+//! The engine asks in the middle of a burst. A callback that answered there could not use the worker, as Open vSwitch does when it answers: so
+//! the packet is parked, the burst goes on without it, and the callback is called when the engine has been left. Its answer is then
+//! carried out on the packet. Upcalls that the answer causes wait behind it.
+
+use core::ffi::{c_char, c_void};
+use core::mem::MaybeUninit;
+use std::sync::Arc;
+
+use wye::datapath::{Answer, Miss, Punt, Upcall, UpcallHandler};
+use wye::flow::FlowKey;
+use wye::flow::action::{Action, Userspace};
+use wye::flow::netlink::{encode_actions, encode_key};
+use wye::packet::Packet;
+
+use crate::boundary::{self, Handle, Intent, Tag, on_datapath};
+use crate::datapath::{Inner, wye_datapath};
+use crate::flow::WYE_UFID_LEN;
+use crate::packet::wye_packet;
+use crate::status::{Outcome, WYE_E_NOT_FOUND, wye_error, wye_status};
+use crate::worker::with_current;
+
+/// No flow matched the packet.
+pub const WYE_UPCALL_MISS: u32 = 0;
+/// A `userspace` action handed the packet up.
+pub const WYE_UPCALL_ACTION: u32 = 1;
+
+/// Drop the packet: `upcall_refused`. What an untouched answer says.
+pub const WYE_VERDICT_DROP: u32 = 0;
+/// Carry out `actions` on the packet.
+pub const WYE_VERDICT_EXECUTE: u32 = 1;
+/// Nothing more to do, the packet ends here: its fate is `WYE_FATE_UPCALL`.
+pub const WYE_VERDICT_DONE: u32 = 2;
+
+/// In `wye_answer.flags`, on a miss: install a flow of the packet's key, `mask` and the actions, unless an installed flow matches by now.
+pub const WYE_ANSWER_INSTALL: u32 = 1;
+
+/// An upcall. Everything in it is valid until the callback returns (or the queued upcall is freed).
+#[repr(C)]
+pub struct wye_upcall {
+    /// `WYE_UPCALL_MISS` or `WYE_UPCALL_ACTION`.
+    pub kind: u32,
+    /// Bytes of `key`.
+    pub key_len: u32,
+    /// Bytes of `action`.
+    pub action_len: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The packet as it is now. The frame's bytes may be changed, and so may, in a descriptor of the caller's, whatever is set when a packet
+    /// is handed in.
+    pub packet: *mut wye_packet,
+    /// The packet's key, as attributes.
+    pub key: *const c_void,
+    /// The `OVS_ACTION_ATTR_USERSPACE` attribute that handed the packet up; NULL for a miss.
+    pub action: *const c_void,
+    /// The `now_ns` of the burst.
+    pub now_ns: u64,
+    /// Zero: room for later versions.
+    pub reserved2: [u64; 4],
+}
+
+/// What is to be done about an upcall. All zero when the callback gets it, which means: drop the packet. What it points to must stay valid until the
+/// next callback of this worker, or until the call that made the upcall returns, whichever is first.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct wye_answer {
+    /// `WYE_VERDICT_*`.
+    pub verdict: u32,
+    /// `WYE_ANSWER_*`.
+    pub flags: u32,
+    /// Actions for the packet, and for the flow unless `flow_actions` is given.
+    pub actions: *const c_void,
+    /// The flow's actions where they differ from the packet's; NULL else.
+    pub flow_actions: *const c_void,
+    /// Which of the key's fields the flow matches; NULL with length 0 for all of them.
+    pub mask: *const c_void,
+    /// Bytes of `actions`.
+    pub actions_len: u32,
+    /// Bytes of `flow_actions`.
+    pub flow_actions_len: u32,
+    /// Bytes of `mask`.
+    pub mask_len: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The flow's identifier; all zero: the library makes one.
+    pub ufid: [u8; WYE_UFID_LEN],
+    /// The flow goes after this many ns without a packet; 0 = never.
+    pub idle_timeout_ns: u64,
+    /// The flow goes this many ns after the burst's `now_ns`; 0 = never.
+    pub hard_timeout_ns: u64,
+    /// Actions as text, instead of `actions`; NUL-terminated or NULL.
+    pub actions_text: *const c_char,
+    /// Zero: room for later versions.
+    pub reserved2: [u64; 3],
+}
+
+impl wye_answer {
+    pub(crate) const EMPTY: wye_answer = wye_answer {
+        verdict: WYE_VERDICT_DROP,
+        flags: 0,
+        actions: core::ptr::null(),
+        flow_actions: core::ptr::null(),
+        mask: core::ptr::null(),
+        actions_len: 0,
+        flow_actions_len: 0,
+        mask_len: 0,
+        reserved: 0,
+        ufid: [0; WYE_UFID_LEN],
+        idle_timeout_ns: 0,
+        hard_timeout_ns: 0,
+        actions_text: core::ptr::null(),
+        reserved2: [0; 3],
+    };
+}
+
+/// A packet that waits for its answer.
+pub(crate) struct Parked {
+    pub(crate) packet: Packet,
+    pub(crate) key: FlowKey,
+    /// The parameters of `userspace`; `None` for a miss.
+    pub(crate) request: Option<Userspace>,
+    /// How often it has been parked and brought back without an answer, because a flow seemed to be there.
+    pub(crate) retries: u8,
+}
+
+/// An upcall's attributes, in buffers that are used again.
+#[derive(Default)]
+pub(crate) struct Attributes {
+    key: Vec<u8>,
+    action: Vec<u8>,
+}
+
+impl Attributes {
+    /// Writes key and action, and describes the upcall.
+    pub(crate) fn upcall(
+        &mut self,
+        packet: *mut wye_packet,
+        key: &FlowKey,
+        request: Option<&Userspace>,
+        now_ns: u64,
+    ) -> Outcome<wye_upcall> {
+        self.key.clear();
+        self.action.clear();
+        encode_key(key, &mut self.key);
+        if let Some(request) = request {
+            encode_actions(&vec![Action::Userspace(request.clone())], &mut self.action)?;
+        }
+        let at = |bytes: &Vec<u8>| if bytes.is_empty() { core::ptr::null() } else { bytes.as_ptr().cast() };
+        Ok(wye_upcall {
+            kind: if request.is_some() { WYE_UPCALL_ACTION } else { WYE_UPCALL_MISS },
+            key_len: self.key.len() as u32,
+            action_len: self.action.len() as u32,
+            reserved: 0,
+            packet,
+            key: at(&self.key),
+            action: at(&self.action),
+            now_ns,
+            reserved2: [0; 4],
+        })
+    }
+}
+
+/// The engine's handler: parks the packet with the worker that is asking, or sends it to the ring if that worker has no callback.
+pub(crate) struct Dispatcher;
+
+impl UpcallHandler for Dispatcher {
+    fn miss(&self, miss: Miss<'_>) -> Answer {
+        let parked = with_current(|worker| {
+            worker.park(|| {
+                let mut packet = miss.packet.take();
+                // The place of the rarer metadata stays with the descriptor that the engine has, and is freed with it.
+                miss.packet.ext = core::mem::take(&mut packet.ext);
+                Parked { packet, key: *miss.key, request: None, retries: worker.retries() }
+            })
+        });
+        parked.unwrap_or(Answer::Queue)
+    }
+
+    fn punt(&self, punt: Punt<'_>) -> Answer {
+        let parked = with_current(|worker| {
+            worker.park(|| {
+                let mut packet = punt.packet.take();
+                // Here the engine itself frees the place, since the packet is gone.
+                packet.ext = 0;
+                Parked { packet, key: *punt.key, request: Some(punt.request.clone()), retries: 0 }
+            })
+        });
+        parked.unwrap_or(Answer::Queue)
+    }
+}
+
+/// An upcall that was taken off the ring. It holds a buffer of the datapath's pool until it is answered or freed.
+pub struct wye_queued_upcall {
+    tag: Tag,
+    inner: Arc<Inner>,
+    pub(crate) upcall: Option<Upcall>,
+    view: wye_packet,
+    attributes: Attributes,
+}
+
+impl Handle for wye_queued_upcall {
+    const TAG: u64 = u64::from_be_bytes(*b"WyeQueue");
+    const NAME: &'static str = "wye_queued_upcall";
+    fn tag(&self) -> &Tag {
+        &self.tag
+    }
+}
+
+impl Drop for wye_queued_upcall {
+    fn drop(&mut self) {
+        if let Some(mut upcall) = self.upcall.take()
+            && !self.inner.is_forked()
+        {
+            self.inner.engine.free(&mut upcall.packet);
+        }
+    }
+}
+
+impl wye_queued_upcall {
+    pub(crate) fn is_of(&self, inner: &Inner) -> bool {
+        core::ptr::eq(&*self.inner, inner)
+    }
+}
+
+/// Takes the oldest upcall off the ring: those of workers without an `upcall` callback go there, as long as there is room (else they are
+/// dropped: `upcall_lost`). The caller frees `*queued` with `wye_queued_upcall_free` or answers it with `wye_worker_answer`. `*upcall` describes it, until
+/// then; its packet's bytes may be read and changed.
+///
+/// Any thread, also from a callback. Does not block. `WYE_E_NOT_FOUND` if none waits, `WYE_E_INVALID`, `WYE_E_FORKED`. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn wye_upcall_pop(
+    datapath: Option<&wye_datapath>,
+    queued: Option<&mut MaybeUninit<*mut wye_queued_upcall>>,
+    upcall: Option<&mut MaybeUninit<wye_upcall>>,
+    error: Option<&mut MaybeUninit<*mut wye_error>>,
+) -> wye_status {
+    on_datapath(datapath, error, Intent::Drain, |_| {
+        let inner = Arc::clone(boundary::live(datapath)?.inner());
+        let out = boundary::out(queued, "queued")?;
+        let description = boundary::out(upcall, "upcall")?;
+        let Some(popped) = inner.engine.upcall_pop() else {
+            return Err(crate::status::Fault::new(WYE_E_NOT_FOUND, "no upcall waits"));
+        };
+        let mut queued = Box::new(wye_queued_upcall {
+            tag: Tag::live::<wye_queued_upcall>(),
+            inner,
+            view: wye_packet::view(&popped.packet),
+            attributes: Attributes::default(),
+            upcall: Some(popped),
+        });
+        let this = &mut *queued;
+        if let Some(upcall) = &this.upcall {
+            let packet = &raw mut this.view;
+            description.write(this.attributes.upcall(packet, &upcall.key, upcall.request.as_deref(), 0)?);
+        }
+        out.write(Box::into_raw(queued));
+        Ok(())
+    })
+}
+
+/// Upcalls that wait on the ring; 0 if the handle is none. Any thread, also from a callback; does not block. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn wye_upcalls_waiting(datapath: Option<&wye_datapath>) -> usize {
+    let mut waiting = 0;
+    on_datapath(datapath, None, Intent::Drain, |inner| {
+        waiting = inner.engine.upcalls_waiting();
+        Ok(())
+    });
+    waiting
+}
+
+/// Frees a queued upcall and its packet; NULL is legal. Any thread; does not block. Since 0.1.
+///
+/// # Safety
+/// `queued` is NULL or came from `wye_upcall_pop` and was neither freed nor answered.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wye_queued_upcall_free(queued: *mut wye_queued_upcall) {
+    // SAFETY: as this function's contract.
+    unsafe { boundary::free(queued) }
+}

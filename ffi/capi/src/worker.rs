@@ -1,0 +1,792 @@
+//! Workers: who carries packets.
+//!
+//! A call goes through the engine a burst at a time. Inside the engine `transmit` is called; what else the caller must hear (upcalls, packets that
+//! are done) is kept until the engine has been left, so that those callbacks may use the worker again.
+//!
+//! ```text
+//!   process ─▶ engine ──▶ transmit        engine left ─▶ release ─▶ upcall ─▶ engine ─▶ … until none waits
+//!                 └─────▶ parked upcalls ────────────────────────────▲
+//! ```
+
+use core::cell::Cell;
+use core::ffi::c_void;
+use core::mem::{MaybeUninit, offset_of};
+use core::panic::AssertUnwindSafe;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::collections::VecDeque;
+use std::panic::catch_unwind;
+use std::sync::{Arc, Mutex, TryLockError};
+
+use wye::datapath::stats::WorkerCounters;
+use wye::datapath::{Answer, FlowId, Sink, Worker};
+use wye::flow::action::{Action, Actions, Masked, SetField};
+use wye::flow::netlink::{decode_actions, encode_key};
+use wye::packet::{DropReason, Fate, Owner, Packet};
+use wye::port::TxBurst;
+use wye::port::driver::BURST_MAX;
+use wye::time::Nanos;
+
+use crate::boundary::{self, Handle, Intent, Sized_, Tag, guarded, panic_message};
+use crate::datapath::{Inner, lock, wye_datapath};
+use crate::flow::{Put, WYE_PUT_CREATE, WYE_PUT_UNLESS_MATCHED};
+use crate::log::{WYE_LOG_ERROR, WYE_LOG_WARN};
+use crate::packet::{wye_fate, wye_packet};
+use crate::status::{
+    Fault, Outcome, WYE_E_BUSY, WYE_E_EXISTS, WYE_E_MATCHED, WYE_E_PANIC, WYE_E_UNSUPPORTED, wye_error, wye_status,
+};
+use crate::upcall::{
+    Attributes, Parked, WYE_ANSWER_INSTALL, WYE_VERDICT_DONE, WYE_VERDICT_DROP, WYE_VERDICT_EXECUTE, wye_answer,
+    wye_queued_upcall, wye_upcall,
+};
+
+/// Upcalls of one worker that may wait at a time; more are dropped: `upcall_refused`.
+const PARKED_MAX: usize = 8192;
+
+/// How often a parked miss is looked up again because a flow for it seems to be there.
+const RETRIES_MAX: u8 = 3;
+
+/// Sends packets to a port: takes them from the front of the list and returns how many; those behind are dropped (`tx_full`). A packet that was
+/// taken is the callee's: if it is the caller's own (no `WYE_PKT_ENGINE`), its descriptor is the very one that was handed in, and the
+/// library never touches it or its buffer again. A packet of the library's (`WYE_PKT_ENGINE`) is valid during the call: copy its bytes.
+///
+/// Called on the worker's thread while the engine is inside a burst: it must not use this worker (`WYE_E_BUSY`); everything else is legal.
+pub type wye_transmit_fn =
+    Option<unsafe extern "C-unwind" fn(ctx: *mut c_void, port: u32, packets: *mut *mut wye_packet, n: usize) -> usize>;
+
+/// Gives packets of the caller's back that were not transmitted: dropped, consumed by an upcall, or sent as a copy. Their `fate` says
+/// what became of them.
+///
+/// Called on the worker's thread, outside of the engine: everything is legal, also `wye_worker_execute` on this worker.
+pub type wye_release_fn =
+    Option<unsafe extern "C-unwind" fn(ctx: *mut c_void, packets: *mut *mut wye_packet, n: usize)>;
+
+/// Answers an upcall: fills `answer`, or leaves it alone to drop the packet. May install flows itself.
+///
+/// Called on the worker's thread, outside of the engine: everything is legal, also `wye_worker_execute` on this worker (its own upcalls wait
+/// until this one is answered), but not with the packet of this upcall.
+pub type wye_upcall_fn =
+    Option<unsafe extern "C-unwind" fn(ctx: *mut c_void, upcall: *const wye_upcall, answer: *mut wye_answer)>;
+
+/// A worker's callbacks.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct wye_worker_ops {
+    /// `sizeof(struct wye_worker_ops)`.
+    pub size: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Sends packets. NULL: every output is a drop (`port_down`).
+    pub transmit: wye_transmit_fn,
+    /// Takes packets back. NULL: the caller looks at `fate` when the call returns; whatever `transmit` did not take is its own.
+    pub release: wye_release_fn,
+    /// Answers upcalls. NULL: they go onto the datapath's ring, see `wye_upcall_pop`.
+    pub upcall: wye_upcall_fn,
+}
+
+// SAFETY: `repr(C)`, `size` first; integers and `Option`s of function pointers.
+unsafe impl Sized_ for wye_worker_ops {
+    const FIRST: usize = offset_of!(wye_worker_ops, upcall) + size_of::<wye_upcall_fn>();
+    const NAME: &'static str = "wye_worker_ops";
+}
+
+/// The packet stays the caller's, whatever happens: `transmit` gets copies, `release` is not called, the changes that actions made are visible in it. Its
+/// fate is `WYE_FATE_KEPT` or `WYE_FATE_DROPPED`.
+pub const WYE_EXECUTE_KEEP: u32 = 1;
+
+/// Carries packets. May move between threads, but one thread at a time uses it; a second one is answered `WYE_E_BUSY`. Between calls it
+/// holds nothing: an idle worker delays nobody.
+pub struct wye_worker {
+    tag: Tag,
+    inner: Arc<Inner>,
+    turns: Arc<Turns>,
+    counters: Arc<WorkerCounters>,
+    ops: wye_worker_ops,
+    ctx: *mut c_void,
+    engine: Mutex<Engine>,
+    parked: Mutex<VecDeque<Parked>>,
+    is_delivering: AtomicBool,
+    /// `retries` of what is being carried.
+    retries: AtomicU8,
+}
+
+impl Handle for wye_worker {
+    const TAG: u64 = u64::from_be_bytes(*b"WyeWorke");
+    const NAME: &'static str = "wye_worker";
+    fn tag(&self) -> &Tag {
+        &self.tag
+    }
+}
+
+/// What others may know of a worker.
+///
+/// *Thread-safety.* Atomics.
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
+    /// Calls that this worker is inside of.
+    depth: AtomicU32,
+    /// How often it has left the outermost one.
+    left: AtomicU64,
+    /// Upcalls refused, of this worker alone.
+    refused: AtomicU64,
+    /// Upcalls lost, of this worker alone.
+    lost: AtomicU64,
+}
+
+impl Turns {
+    /// Something to ask `has_passed` with.
+    pub(crate) fn ticket(&self) -> u64 {
+        self.left.load(Ordering::SeqCst)
+    }
+
+    /// Whether the call that the worker was in when the ticket was drawn, if any, is over.
+    pub(crate) fn has_passed(&self, ticket: u64) -> bool {
+        self.left.load(Ordering::SeqCst) != ticket || self.depth.load(Ordering::SeqCst) == 0
+    }
+}
+
+thread_local! {
+    /// The worker whose engine runs on this thread; the engine's handler has no other way to know.
+    static CURRENT: Cell<*const wye_worker> = const { Cell::new(core::ptr::null()) };
+    /// Calls of workers that this thread is inside of.
+    static INSIDE: Cell<u32> = const { Cell::new(0) };
+}
+
+/// True in a callback of any worker.
+pub(crate) fn is_inside_worker() -> bool {
+    INSIDE.get() != 0
+}
+
+/// Calls `f` with the worker whose engine runs on this thread.
+pub(crate) fn with_current<R>(f: impl FnOnce(&wye_worker) -> Option<R>) -> Option<R> {
+    // SAFETY: set by `Current`, which borrows the worker for as long as the pointer stands here.
+    unsafe { CURRENT.get().as_ref() }.and_then(f)
+}
+
+/// Makes a worker the current one.
+struct Current<'a> {
+    before: *const wye_worker,
+    _worker: &'a wye_worker,
+}
+
+impl<'a> Current<'a> {
+    fn set(worker: &'a wye_worker) -> Self {
+        Current { before: CURRENT.replace(worker), _worker: worker }
+    }
+}
+
+impl Drop for Current<'_> {
+    fn drop(&mut self) {
+        CURRENT.set(self.before);
+    }
+}
+
+/// Marks that a call is under way.
+struct Turn<'a>(&'a Turns);
+
+impl<'a> Turn<'a> {
+    fn begin(turns: &'a Turns) -> Self {
+        INSIDE.set(INSIDE.get() + 1);
+        turns.depth.fetch_add(1, Ordering::SeqCst);
+        Turn(turns)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if self.0.depth.load(Ordering::Relaxed) == 1 {
+            self.0.left.fetch_add(1, Ordering::SeqCst);
+        }
+        self.0.depth.fetch_sub(1, Ordering::SeqCst);
+        INSIDE.set(INSIDE.get() - 1);
+    }
+}
+
+/// The engine's worker and the arrays that packets pass through.
+struct Engine {
+    worker: Worker,
+    batch: Vec<Packet>,
+    views: Box<[wye_packet]>,
+    pointers: Box<[*mut wye_packet]>,
+}
+
+/// Packets of the caller's that are done with.
+struct Done {
+    packets: [*mut wye_packet; BURST_MAX],
+    n: usize,
+}
+
+impl Done {
+    fn new() -> Self {
+        Done { packets: [core::ptr::null_mut(); BURST_MAX], n: 0 }
+    }
+
+    fn push(&mut self, at: *mut wye_packet) {
+        self.packets[self.n] = at;
+        self.n += 1;
+    }
+}
+
+/// What the engine is to do with a burst.
+#[derive(Clone, Copy)]
+enum Work<'a> {
+    /// Look the packets up.
+    Process,
+    /// Carry out actions.
+    Execute(&'a [Action]),
+}
+
+/// The engine's sink: the `transmit` callback.
+struct Callback<'a> {
+    ops: &'a wye_worker_ops,
+    ctx: *mut c_void,
+    views: &'a mut [wye_packet],
+    pointers: &'a mut [*mut wye_packet],
+    panicked: Option<String>,
+}
+
+impl Sink for Callback<'_> {
+    fn transmit(&mut self, port: u32, mut burst: TxBurst<'_>) -> (usize, DropReason) {
+        let Some(transmit) = self.ops.transmit else { return (0, DropReason::PortDown) };
+        if self.panicked.is_some() {
+            return (0, DropReason::Shutdown);
+        }
+        let n = burst.len();
+        let views = self.views.as_mut_ptr();
+        for (i, pointer) in self.pointers[..n].iter_mut().enumerate() {
+            let packet = burst.get(i);
+            *pointer = match wye_packet::of(packet) {
+                Some(at) => {
+                    // SAFETY: the caller's descriptor that this packet was made from; nobody took it yet.
+                    unsafe {
+                        wye_packet::write_back(at, packet);
+                        (*at).end(Fate::Transmitted);
+                    }
+                    at
+                }
+                None => {
+                    let mut view = wye_packet::view(packet);
+                    view.end(Fate::Transmitted);
+                    // SAFETY: `i < n`, and there are as many views as pointers, of which `..n` exists.
+                    unsafe {
+                        let at = views.add(i);
+                        at.write(view);
+                        at
+                    }
+                }
+            };
+        }
+        let pointers = self.pointers.as_mut_ptr();
+        // SAFETY: the callback came with this context; the list has `n` valid descriptors.
+        let call = || unsafe { transmit(self.ctx, port, pointers, n) };
+        let taken = match catch_unwind(AssertUnwindSafe(call)) {
+            Ok(taken) => taken.min(n),
+            Err(payload) => {
+                // Nobody knows which it took: a leak is better than to give back what somebody else has.
+                self.panicked = Some(panic_message(&*payload).to_owned());
+                n
+            }
+        };
+        for i in 0..taken {
+            let packet = burst.get(i);
+            if packet.owner() == Owner::Caller {
+                let ext = packet.ext;
+                let _ = packet.take();
+                // The engine frees this place with the descriptor.
+                packet.ext = ext;
+            }
+        }
+        (taken, DropReason::TxFull)
+    }
+}
+
+impl wye_worker {
+    pub(crate) fn counters(&self) -> &WorkerCounters {
+        &self.counters
+    }
+
+    pub(crate) fn refused(&self) -> (u64, u64) {
+        (self.turns.refused.load(Ordering::Relaxed), self.turns.lost.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn retries(&self) -> u8 {
+        self.retries.load(Ordering::Relaxed)
+    }
+
+    /// Parks an upcall; `None` if this worker has no callback for it.
+    pub(crate) fn park(&self, make: impl FnOnce() -> Parked) -> Option<Answer> {
+        self.ops.upcall?;
+        let mut parked = lock(&self.parked);
+        if parked.len() >= PARKED_MAX {
+            return Some(Answer::Refuse);
+        }
+        parked.push_back(make());
+        Some(Answer::Consumed)
+    }
+
+    fn with_engine<R>(&self, f: impl FnOnce(&mut Engine) -> R) -> Outcome<R> {
+        let mut engine = match self.engine.try_lock() {
+            Ok(engine) => engine,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                return Err(Fault::new(WYE_E_BUSY, "the worker is carrying a burst just now"));
+            }
+        };
+        let _current = Current::set(self);
+        Ok(f(&mut engine))
+    }
+
+    /// Carries what is in the engine's batch. Packets of the caller's that are left go to `done`.
+    fn carry(&self, engine: &mut Engine, work: Work<'_>, now_ns: u64, keep: bool, done: &mut Done) -> Outcome {
+        let Engine { worker, batch, views, pointers } = engine;
+        let mut sink = Callback { ops: &self.ops, ctx: self.ctx, views, pointers, panicked: None };
+        let now = Nanos(now_ns);
+        let run = catch_unwind(AssertUnwindSafe(|| match work {
+            Work::Process => {
+                worker.process(batch, now, &mut sink);
+                Ok(())
+            }
+            Work::Execute(actions) => worker.execute(batch, actions, now, &mut sink),
+        }));
+        let (fates, outcome) = match run {
+            Ok(Ok(())) => (Some(worker.fates()), Ok(())),
+            // No packet was touched.
+            Ok(Err(e)) => (None, Err(Fault::from(e))),
+            Err(payload) => (None, Err(self.poison(panic_message(&*payload)))),
+        };
+        let outcome = match sink.panicked.take() {
+            Some(message) => Err(self.poison(&format!("in the callback transmit: {message}"))),
+            None => outcome,
+        };
+        let otherwise = match &outcome {
+            Err(fault) if fault.status != WYE_E_PANIC => Fate::Dropped(DropReason::UnsupportedAction),
+            _ => Fate::Dropped(DropReason::Shutdown),
+        };
+        for (i, packet) in batch.iter_mut().enumerate() {
+            let Some(at) = wye_packet::of(packet) else { continue };
+            let fate = fates.map_or(otherwise, |fates| fates[i]);
+            // SAFETY: the caller's descriptor; nobody took it, or the packet would be gone.
+            let w = unsafe {
+                if packet.capacity() != 0 {
+                    wye_packet::write_back(at, packet);
+                }
+                &mut *at
+            };
+            w.end(fate);
+            if keep && matches!(fate, Fate::Transmitted | Fate::Dropped(DropReason::NoOutput)) {
+                w.fate = wye_fate::WYE_FATE_KEPT as u16;
+                w.reason = 0;
+            }
+            done.push(at);
+        }
+        worker.free(batch, |_| {});
+        batch.clear();
+        outcome
+    }
+
+    fn poison(&self, message: &str) -> Fault {
+        self.inner.poison(message);
+        Fault::new(WYE_E_PANIC, format!("a panic was caught: {message}"))
+    }
+
+    /// Gives packets back.
+    fn release(&self, done: &mut Done) -> Outcome {
+        let n = core::mem::take(&mut done.n);
+        let Some(release) = self.ops.release.filter(|_| n != 0) else { return Ok(()) };
+        // SAFETY: the callback came with this context; the list has `n` valid descriptors of the caller's.
+        let call = || unsafe { release(self.ctx, done.packets.as_mut_ptr(), n) };
+        catch_unwind(AssertUnwindSafe(call))
+            .map_err(|payload| self.poison(&format!("in the callback release: {}", panic_message(&*payload))))
+    }
+
+    /// Delivers the upcalls that wait, unless a call further out is doing so.
+    fn deliver(&self, now_ns: u64) -> Outcome {
+        if lock(&self.parked).is_empty() || self.is_delivering.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut attributes = Attributes::default();
+        let mut outcome = Ok(());
+        while let Some(parked) = { lock(&self.parked).pop_front() } {
+            outcome = match outcome {
+                Ok(()) => self.answer(parked, now_ns, &mut attributes),
+                // Poisoned: what waits is given back.
+                Err(fault) => self.finish(parked, Fate::Dropped(DropReason::Shutdown)).and(Err(fault)),
+            };
+        }
+        self.is_delivering.store(false, Ordering::Relaxed);
+        outcome
+    }
+
+    /// Ends a parked packet without carrying it any further.
+    fn finish(&self, parked: Parked, fate: Fate) -> Outcome {
+        let mut done = Done::new();
+        let mut packet = parked.packet;
+        match wye_packet::of(&packet) {
+            Some(at) => {
+                // SAFETY: the caller's descriptor, which was parked: nobody took it.
+                unsafe {
+                    if packet.capacity() != 0 {
+                        wye_packet::write_back(at, &packet);
+                    }
+                    (*at).end(fate);
+                }
+                done.push(at);
+            }
+            None => self.inner.engine.free(&mut packet),
+        }
+        let count = |mine: &AtomicU64, all: &AtomicU64| {
+            mine.fetch_add(1, Ordering::Relaxed);
+            all.fetch_add(1, Ordering::Relaxed);
+        };
+        // A copy's end is in no sum of packets.
+        if done.n != 0 {
+            match fate {
+                Fate::Dropped(DropReason::UpcallRefused) => {
+                    count(&self.turns.refused, &self.inner.corrections.refused);
+                }
+                Fate::Dropped(DropReason::UpcallLost) => count(&self.turns.lost, &self.inner.corrections.lost),
+                _ => {}
+            }
+        }
+        self.release(&mut done)
+    }
+
+    /// Brings a parked packet back into the engine.
+    fn again(&self, parked: Parked, work: Work<'_>, now_ns: u64) -> Outcome {
+        if parked.packet.owner() == Owner::Caller {
+            let corrections = &self.inner.corrections;
+            corrections.again.fetch_add(1, Ordering::Relaxed);
+            corrections.again_bytes.fetch_add(parked.packet.len() as u64, Ordering::Relaxed);
+        }
+        let mut done = Done::new();
+        let outcome = self.with_engine(|engine| {
+            engine.batch.clear();
+            engine.batch.push(parked.packet);
+            self.retries.store(parked.retries + 1, Ordering::Relaxed);
+            let outcome = self.carry(engine, work, now_ns, false, &mut done);
+            self.retries.store(0, Ordering::Relaxed);
+            outcome
+        });
+        self.release(&mut done).and(outcome?)
+    }
+
+    fn answer(&self, mut parked: Parked, now_ns: u64, attributes: &mut Attributes) -> Outcome {
+        if self.inner.check(Intent::Change).is_err() {
+            return self.finish(parked, Fate::Dropped(DropReason::Shutdown));
+        }
+        if !self.inner.upcalls_enabled() {
+            return self.finish(parked, Fate::Dropped(DropReason::UpcallLost));
+        }
+        // The packet in front of it may have installed the flow.
+        if parked.request.is_none()
+            && parked.retries < RETRIES_MAX
+            && self.inner.engine.flow_get(FlowId::Matching(&parked.key)).is_ok()
+        {
+            return self.again(parked, Work::Process, now_ns);
+        }
+        parked.retries = 0;
+        let Some(upcall) = self.ops.upcall else {
+            return self.finish(parked, Fate::Dropped(DropReason::UpcallRefused));
+        };
+        let mut view;
+        let at = match wye_packet::of(&parked.packet) {
+            Some(at) => {
+                // SAFETY: the caller's descriptor, which was parked: nobody took it.
+                unsafe { wye_packet::write_back(at, &parked.packet) };
+                at
+            }
+            None => {
+                view = wye_packet::view(&parked.packet);
+                &raw mut view
+            }
+        };
+        let description = match attributes.upcall(at, &parked.key, parked.request.as_ref(), now_ns) {
+            Ok(description) => description,
+            Err(_) => return self.finish(parked, Fate::Dropped(DropReason::UpcallRefused)),
+        };
+        let mut answer = wye_answer::EMPTY;
+        // SAFETY: the callback came with this context; both pointers are valid during the call.
+        let call = || unsafe { upcall(self.ctx, &description, &mut answer) };
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(call)) {
+            let fault = self.poison(&format!("in the callback upcall: {}", panic_message(&*payload)));
+            return self.finish(parked, Fate::Dropped(DropReason::Shutdown)).and(Err(fault));
+        }
+        if parked.packet.owner() == Owner::Caller {
+            // The callback may have changed the descriptor. What only the engine knows stays.
+            let copied = parked.packet.flags;
+            // SAFETY: the descriptor is valid (contract of `process`), its buffer as well (contract of the callback).
+            let mut packet = unsafe { wye_packet::describe(at) };
+            packet.flags = wye::packet::PacketFlags::from_bits(packet.flags.bits() | copied.bits());
+            parked.packet = packet;
+        }
+        match answer.verdict {
+            WYE_VERDICT_EXECUTE => {
+                // SAFETY: the callback's contract: what the answer points to is valid until this call returns.
+                match unsafe { self.read(&answer, &parked, now_ns) } {
+                    Ok(actions) => self.again(parked, Work::Execute(&actions), now_ns),
+                    Err(fault) => {
+                        self.inner.log.line(WYE_LOG_WARN, &format!("answer to an upcall: {}", fault.detail));
+                        self.finish(parked, Fate::Dropped(DropReason::UpcallRefused))
+                    }
+                }
+            }
+            WYE_VERDICT_DONE => self.finish(parked, Fate::Upcall),
+            verdict => {
+                if verdict != WYE_VERDICT_DROP {
+                    self.inner.log.line(WYE_LOG_WARN, &format!("answer to an upcall: no verdict has number {verdict}"));
+                }
+                self.finish(parked, Fate::Dropped(DropReason::UpcallRefused))
+            }
+        }
+    }
+
+    /// The actions of an answer; installs its flow. A flow that cannot be installed is logged, the packet goes on.
+    ///
+    /// # Safety
+    /// What the answer points to is valid.
+    unsafe fn read(&self, answer: &wye_answer, parked: &Parked, now_ns: u64) -> Outcome<Actions> {
+        // SAFETY: this function's contract, three times.
+        let (actions, flow_actions, mask) = unsafe {
+            (
+                boundary::bytes(answer.actions, answer.actions_len as usize, "actions")?,
+                boundary::bytes(answer.flow_actions, answer.flow_actions_len as usize, "flow_actions")?,
+                boundary::bytes(answer.mask, answer.mask_len as usize, "mask")?,
+            )
+        };
+        let decoded = decode_actions(actions).map_err(|e| Fault::from(e).of("actions"))?;
+        if answer.flags & !WYE_ANSWER_INSTALL != 0 || !answer.actions_text.is_null() {
+            return Err(Fault::new(WYE_E_UNSUPPORTED, "the answer has fields that this library does not know"));
+        }
+        if answer.flags & WYE_ANSWER_INSTALL != 0 && parked.request.is_none() {
+            let mut key = Vec::new();
+            encode_key(&parked.key, &mut key);
+            let put = Put {
+                flags: WYE_PUT_CREATE | WYE_PUT_UNLESS_MATCHED,
+                ufid: answer.ufid,
+                key: &key,
+                mask,
+                actions: if answer.flow_actions.is_null() { actions } else { flow_actions },
+                idle_timeout_ns: answer.idle_timeout_ns,
+                hard_timeout_ns: answer.hard_timeout_ns,
+                now_ns,
+            };
+            match crate::flow::put(&self.inner, &put) {
+                Ok(_) => {}
+                // Another worker was faster.
+                Err(fault) if matches!(fault.status, WYE_E_EXISTS | WYE_E_MATCHED) => {}
+                Err(fault) => self.inner.log.line(WYE_LOG_WARN, &format!("a flow was not installed: {}", fault.detail)),
+            }
+        }
+        Ok(decoded)
+    }
+
+    /// Carries a burst of the caller's packets, gives back what is left of it, delivers upcalls.
+    ///
+    /// # Safety
+    /// Each descriptor is valid and stays in place, with its buffer, until it is given back.
+    unsafe fn burst(&self, packets: &[*mut wye_packet], work: Work<'_>, now_ns: u64, keep: bool) -> Outcome {
+        let mut done = Done::new();
+        let outcome = self.with_engine(|engine| {
+            engine.batch.clear();
+            for &at in packets {
+                // SAFETY: this function's contract.
+                engine.batch.push(unsafe { wye_packet::describe(at) });
+            }
+            self.carry(engine, work, now_ns, keep, &mut done)
+        })?;
+        // Whatever went wrong: what is left is given back, what waits gets its end.
+        let released = if keep { Ok(()) } else { self.release(&mut done) };
+        let delivered = self.deliver(now_ns);
+        outcome.and(released).and(delivered)
+    }
+}
+
+/// Makes a worker. `ops` is copied, `ctx` handed to its callbacks.
+///
+/// Any thread. Takes the control lock. `WYE_E_FULL`, `WYE_E_NO_MEMORY`, `WYE_E_INVALID`, `WYE_E_UNSUPPORTED`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since
+/// 0.1.
+///
+/// # Safety
+/// `ops` is NULL or a struct of the size that its first field says; its callbacks keep to what their types say.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wye_worker_new(
+    datapath: Option<&wye_datapath>,
+    ops: *const wye_worker_ops,
+    ctx: *mut c_void,
+    worker: Option<&mut MaybeUninit<*mut wye_worker>>,
+    error: Option<&mut MaybeUninit<*mut wye_error>>,
+) -> wye_status {
+    boundary::on_datapath(datapath, error, Intent::Change, |inner| {
+        let out = boundary::out(worker, "worker")?;
+        // SAFETY: as this function's contract.
+        let ops = unsafe { boundary::sized(ops) }?;
+        let engine = inner.engine.worker()?;
+        let turns = Arc::new(Turns::default());
+        inner.add_worker(&turns);
+        let worker = wye_worker {
+            tag: Tag::live::<wye_worker>(),
+            inner: Arc::clone(boundary::live(datapath)?.inner()),
+            turns,
+            counters: Arc::clone(engine.counters()),
+            ops,
+            ctx,
+            engine: Mutex::new(Engine {
+                worker: engine,
+                batch: Vec::with_capacity(BURST_MAX),
+                views: vec![wye_packet::EMPTY; BURST_MAX].into_boxed_slice(),
+                pointers: vec![core::ptr::null_mut(); BURST_MAX].into_boxed_slice(),
+            }),
+            parked: Mutex::default(),
+            is_delivering: AtomicBool::new(false),
+            retries: AtomicU8::new(0),
+        };
+        boundary::give(worker, out);
+        Ok(())
+    })
+}
+
+/// Frees a worker; NULL is legal. Takes the handle. Its counts stay in the datapath's statistics. From inside one of its own callbacks it does
+/// nothing but write a line to the log.
+///
+/// The owning thread. Takes the control lock. Since 0.1.
+///
+/// # Safety
+/// `worker` is NULL or came from `wye_worker_new` and was not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wye_worker_free(worker: *mut wye_worker) {
+    // SAFETY: as this function's contract.
+    if let Ok(w) = boundary::live(unsafe { worker.as_ref() }) {
+        if w.turns.depth.load(Ordering::SeqCst) != 0 {
+            w.inner.log.line(WYE_LOG_ERROR, "wye_worker_free: the worker is in use, it is not freed");
+            return;
+        }
+        if w.inner.is_forked() {
+            return;
+        }
+    }
+    // SAFETY: as this function's contract.
+    unsafe { boundary::free(worker) }
+}
+
+/// Carries packets to their fates. When it returns, each has one: it was taken by `transmit`, given to `release`, or (without `release`) is the
+/// caller's again with its `fate` written. All callbacks for them have been made.
+///
+/// Borrows the list for the call, and the descriptors and buffers until they are taken or given back; they must stay in place. No packet may
+/// be in the list twice. Any number of packets; they are carried in bursts of 256.
+///
+/// The owning thread; also from `release` and `upcall` of this worker. Takes no lock that another thread can hold for long, makes no system
+/// call, does not allocate unless there are upcalls. `WYE_E_INVALID` and `WYE_E_BUSY`: no packet was touched. `WYE_E_PANIC`, `WYE_E_FORKED`: those
+/// that were not taken are the caller's again. Since 0.1.
+///
+/// # Safety
+/// `packets` is valid for reads of `n` pointers, each to a valid descriptor whose `capacity` bytes at `buffer` are valid for reads and writes
+/// and initialised.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wye_worker_process(
+    worker: Option<&wye_worker>,
+    packets: *const *mut wye_packet,
+    n: usize,
+    now_ns: u64,
+) -> wye_status {
+    boundary::call(None, || {
+        let worker = boundary::live(worker)?;
+        // SAFETY: as this function's contract.
+        let packets = unsafe { boundary::slice_mut(packets.cast_mut(), n, "packets") }?;
+        if packets.iter().any(|at| at.is_null() || !at.is_aligned()) {
+            return Err(Fault::invalid("a packet is NULL or misaligned"));
+        }
+        guarded(&worker.inner, Intent::Change, |_| {
+            let _turn = Turn::begin(&worker.turns);
+            packets.chunks(BURST_MAX).try_for_each(|chunk| {
+                // SAFETY: as this function's contract.
+                unsafe { worker.burst(chunk, Work::Process, now_ns, false) }
+            })
+        })
+    })
+}
+
+/// Carries out actions on a packet without looking it up first: what a controller sends out, the answer to a queued upcall. `flags` may be
+/// `WYE_EXECUTE_KEEP`; otherwise as `wye_worker_process` for one packet.
+///
+/// The owning thread; also from `release` and `upcall` of this worker. Does not block. `WYE_E_INVALID`, `WYE_E_UNSUPPORTED` (the detail names
+/// the action) and `WYE_E_BUSY`: the packet was not touched. `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+///
+/// # Safety
+/// As `wye_worker_process`; `actions` is valid for reads of `actions_len` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wye_worker_execute(
+    worker: Option<&wye_worker>,
+    packet: *mut wye_packet,
+    actions: *const c_void,
+    actions_len: usize,
+    flags: u32,
+    now_ns: u64,
+    error: Option<&mut MaybeUninit<*mut wye_error>>,
+) -> wye_status {
+    boundary::call(error, || {
+        let worker = boundary::live(worker)?;
+        if packet.is_null() || !packet.is_aligned() {
+            return Err(Fault::invalid("packet is NULL or misaligned"));
+        }
+        if flags & !WYE_EXECUTE_KEEP != 0 {
+            return Err(Fault::invalid(format!("flags: {:#x} is not known", flags & !WYE_EXECUTE_KEEP)));
+        }
+        // SAFETY: as this function's contract.
+        let actions = unsafe { boundary::bytes(actions, actions_len, "actions") }?;
+        let mut actions = decode_actions(actions).map_err(|e| Fault::from(e).of("actions"))?;
+        let keep = flags & WYE_EXECUTE_KEEP != 0;
+        if keep {
+            // Only the last action may consume the packet: let that be one that does nothing.
+            actions.push(Action::Set(SetField::SkbMark(Masked::<u32>::none())));
+        }
+        guarded(&worker.inner, Intent::Change, |_| {
+            let _turn = Turn::begin(&worker.turns);
+            // SAFETY: as this function's contract.
+            unsafe { worker.burst(&[packet], Work::Execute(&actions), now_ns, keep) }
+        })
+    })
+}
+
+/// Answers an upcall that was taken off the ring, as the callback would, and frees it. `answer->actions` are carried out by this worker.
+///
+/// The owning thread; also from `release` and `upcall` of this worker. Takes `queued`, whatever it answers, unless that is `WYE_E_INVALID`.
+/// `WYE_E_BUSY`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+///
+/// # Safety
+/// `queued` came from `wye_upcall_pop` of this worker's datapath and was neither freed nor answered; `answer` and what it points to are valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wye_worker_answer(
+    worker: Option<&wye_worker>,
+    queued: *mut wye_queued_upcall,
+    answer: Option<&wye_answer>,
+    now_ns: u64,
+    error: Option<&mut MaybeUninit<*mut wye_error>>,
+) -> wye_status {
+    boundary::call(error, || {
+        let worker = boundary::live(worker)?;
+        let answer = answer.ok_or_else(|| Fault::invalid("answer is NULL"))?;
+        // SAFETY: as this function's contract; nobody else has the handle.
+        let entry = unsafe { queued.as_mut() };
+        boundary::live(entry.as_deref())?;
+        let Some(entry) = entry.filter(|entry| entry.is_of(&worker.inner)) else {
+            return Err(Fault::invalid("the upcall is of another datapath"));
+        };
+        let upcall = entry.upcall.take();
+        // SAFETY: as this function's contract.
+        unsafe { boundary::free(queued) };
+        let Some(upcall) = upcall else { return Ok(()) };
+        let request = upcall.request.as_deref().cloned();
+        let parked = Parked { packet: upcall.packet, key: upcall.key, request, retries: 0 };
+        guarded(&worker.inner, Intent::Change, |_| {
+            let _turn = Turn::begin(&worker.turns);
+            let outcome = match answer.verdict {
+                // SAFETY: as this function's contract.
+                WYE_VERDICT_EXECUTE => match unsafe { worker.read(answer, &parked, now_ns) } {
+                    Ok(actions) => worker.again(parked, Work::Execute(&actions), now_ns),
+                    Err(fault) => worker.finish(parked, Fate::Dropped(DropReason::UpcallRefused)).and(Err(fault)),
+                },
+                _ => worker.finish(parked, Fate::Upcall),
+            };
+            outcome.and(worker.deliver(now_ns))
+        })
+    })
+}

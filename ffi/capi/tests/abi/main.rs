@@ -1,0 +1,7 @@
+//! The C ABI as C calls it: raw pointers, callbacks, structs of any size.
+
+mod flows;
+mod misuse;
+mod packets;
+mod switch;
+mod upcalls;

@@ -1,0 +1,1517 @@
+/* Wye: a userspace virtual switch as a library.
+ *
+ * Generated from ffi/capi by `make header`: do not edit.
+ *
+ * What holds for every function:
+ *
+ *  - A prefix names the object: wye_flow_put, wye_worker_process. An object is freed by its _free function, for which NULL is legal.
+ *  - wye_status is 0 or one of the negative WYE_E_*. Outputs are written on success only, unless a comment says otherwise. A function with
+ *    a `wye_error **error` writes the reason there when it fails, in words, if that is not NULL; free it with wye_error_free.
+ *  - A struct that begins with `size` is set up by its _INIT macro, so that fields of later versions are zero, their defaults. The library
+ *    refuses a longer struct than it knows if the rest is not zero.
+ *  - Attributes are sequences of struct nlattr as in <linux/openvswitch.h>: native byte order, each padded to 4 bytes, the list's length in
+ *    bytes with the last padding.
+ *  - Time is an argument: `now_ns` is a monotonic clock of the caller's choice, the same for all calls to a datapath, never 0.
+ *  - "Any thread" functions may be called by several threads at once. "The owning thread" means one thread at a time.
+ *  - A callback must not end by longjmp. A C++ exception or a panic that leaves it is caught and poisons the datapath.
+ *  - No function reads a clock or starts a thread; none installs a signal or exit handler. In the child of a fork, handles of the parent
+ *    answer WYE_E_FORKED.
+ */
+
+#ifndef WYE_H
+#define WYE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/**
+ * The version of the interface that this header describes: major << 16 | minor << 8 | patch. A program that was built with one
+ * version works with every library of the same major version that is not older.
+ */
+#define WYE_API_VERSION 256
+
+/**
+ * Something that an operator should know: a refused flow, a port that went.
+ */
+#define WYE_LOG_WARN 1
+
+/**
+ * Something that should not happen: a panic was caught, a function was used against its contract.
+ */
+#define WYE_LOG_ERROR 0
+
+/**
+ * In `in_port`: the packet came in on no port.
+ */
+#define WYE_PORT_NONE UINT32_MAX
+
+/**
+ * A header that the packet lacks, or that was not looked for.
+ */
+#define WYE_NO_OFFSET UINT16_MAX
+
+/**
+ * In and out: `rss_hash` is a hash of the 5-tuple.
+ */
+#define WYE_PKT_RSS_VALID 1
+
+/**
+ * In and out: the receiver verified the checksums.
+ */
+#define WYE_PKT_CHECKSUM_GOOD 4
+
+/**
+ * Out: the descriptor and its buffer are the library's own (a copy, or a packet that had to move to a bigger buffer), valid until
+ * the callback returns. `token` is NULL then.
+ */
+#define WYE_PKT_ENGINE 256
+
+/**
+ * Counters that `wye_counters.drops` has room for: reasons that later versions add find theirs there.
+ */
+#define WYE_DROPS_MAX 64
+
+/**
+ * Bytes of a flow's identifier.
+ */
+#define WYE_UFID_LEN 16
+
+/**
+ * Install the flow. `WYE_E_EXISTS` if there is one with this identifier, unless `WYE_PUT_MODIFY` is given as well.
+ */
+#define WYE_PUT_CREATE 1
+
+/**
+ * Change the actions of the flow with this identifier; key and mask of the call are ignored, statistics go on. `WYE_E_NOT_FOUND` if
+ * there is none, unless `WYE_PUT_CREATE` is given as well.
+ */
+#define WYE_PUT_MODIFY 2
+
+/**
+ * With `WYE_PUT_CREATE`: `WYE_E_MATCHED` if a packet with exactly the key of the call would hit an installed flow. Test and installation
+ * are one step.
+ */
+#define WYE_PUT_UNLESS_MATCHED 4
+
+/**
+ * With `WYE_PUT_MODIFY`: the statistics begin anew.
+ */
+#define WYE_PUT_ZERO_STATS 8
+
+/**
+ * No flow matched the packet.
+ */
+#define WYE_UPCALL_MISS 0
+
+/**
+ * A `userspace` action handed the packet up.
+ */
+#define WYE_UPCALL_ACTION 1
+
+/**
+ * Drop the packet: `upcall_refused`. What an untouched answer says.
+ */
+#define WYE_VERDICT_DROP 0
+
+/**
+ * Carry out `actions` on the packet.
+ */
+#define WYE_VERDICT_EXECUTE 1
+
+/**
+ * Nothing more to do, the packet ends here: its fate is `WYE_FATE_UPCALL`.
+ */
+#define WYE_VERDICT_DONE 2
+
+/**
+ * In `wye_answer.flags`, on a miss: install a flow of the packet's key, `mask` and the actions, unless an installed flow matches by now.
+ */
+#define WYE_ANSWER_INSTALL 1
+
+/**
+ * The packet stays the caller's, whatever happens: `transmit` gets copies, `release` is not called, the changes that actions made are visible in it. Its
+ * fate is `WYE_FATE_KEPT` or `WYE_FATE_DROPPED`.
+ */
+#define WYE_EXECUTE_KEEP 1
+
+/**
+ * Bands that a meter may have.
+ */
+#define WYE_METER_BANDS_MAX 8
+
+/**
+ * Rates in 1000 bit/s, bursts in 1000 bit.
+ */
+#define WYE_METER_KBPS 0
+
+/**
+ * Rates in packets/s, bursts in packets.
+ */
+#define WYE_METER_PPS 1
+
+/**
+ * Hash buckets of a bond.
+ */
+#define WYE_BOND_BUCKETS 256
+
+/**
+ * What became of a packet.
+ */
+enum wye_fate
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint16_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Nothing yet.
+     */
+    WYE_FATE_NONE = 0,
+    /**
+     * Sent: by `transmit` itself, or as a copy.
+     */
+    WYE_FATE_TRANSMITTED = 1,
+    /**
+     * It went up and ended there.
+     */
+    WYE_FATE_UPCALL = 2,
+    /**
+     * It waits for an asynchronous stage.
+     */
+    WYE_FATE_PARKED = 3,
+    /**
+     * Handed to the local stack.
+     */
+    WYE_FATE_DELIVERED = 4,
+    /**
+     * Dropped; `reason` says why.
+     */
+    WYE_FATE_DROPPED = 5,
+    /**
+     * `wye_worker_execute` with `WYE_EXECUTE_KEEP`: the actions are done and the packet is still there.
+     */
+    WYE_FATE_KEPT = 6,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum wye_fate wye_fate;
+#else
+typedef uint16_t wye_fate;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Why a packet was dropped. The numbers never change; they index `wye_counters.drops`. Later versions may add some.
+ */
+enum wye_drop
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint16_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Shorter than an Ethernet header, or longer than its buffer allows.
+     */
+    WYE_DROP_RX_INVALID = 0,
+    /**
+     * The flow's action list is empty, or it ends without an output.
+     */
+    WYE_DROP_NO_OUTPUT = 1,
+    /**
+     * An explicit `drop` action.
+     */
+    WYE_DROP_EXPLICIT = 2,
+    /**
+     * No flow matched and no upcall handler is set.
+     */
+    WYE_DROP_MISS = 3,
+    /**
+     * The upcall handler answered "drop".
+     */
+    WYE_DROP_UPCALL_REFUSED = 4,
+    /**
+     * The upcall ring was full, or upcalls are disabled just now.
+     */
+    WYE_DROP_UPCALL_LOST = 5,
+    /**
+     * Output to a port that does not exist.
+     */
+    WYE_DROP_INVALID_PORT = 6,
+    /**
+     * Output to a port that exists but is down or has gone.
+     */
+    WYE_DROP_PORT_DOWN = 7,
+    /**
+     * The port's transmit queue took no more.
+     */
+    WYE_DROP_TX_FULL = 8,
+    /**
+     * The port cannot send a packet of this length.
+     */
+    WYE_DROP_TX_TOO_LONG = 9,
+    /**
+     * A meter's band was exceeded.
+     */
+    WYE_DROP_METER = 10,
+    /**
+     * More recirculations than the limit.
+     */
+    WYE_DROP_RECIRCULATION_LIMIT = 11,
+    /**
+     * `dec_ttl` of a packet whose TTL or hop limit is 1 or 0.
+     */
+    WYE_DROP_TTL_EXPIRED = 12,
+    /**
+     * An action needs a header that the packet lacks, or that is truncated.
+     */
+    WYE_DROP_ACTION_HEADER = 13,
+    /**
+     * No buffer was free for a copy.
+     */
+    WYE_DROP_NO_BUFFER = 14,
+    /**
+     * No headroom or tailroom is left for a header.
+     */
+    WYE_DROP_NO_HEADROOM = 15,
+    /**
+     * `lb_output` to a bond that does not exist or has no member.
+     */
+    WYE_DROP_INVALID_BOND = 16,
+    /**
+     * An action that this engine cannot carry out.
+     */
+    WYE_DROP_UNSUPPORTED_ACTION = 17,
+    /**
+     * The gateway's policy refused it (unknown VLAN on the port, link-local control frame).
+     */
+    WYE_DROP_POLICY = 18,
+    /**
+     * Ingress on a port where it may not be forwarded to any other port.
+     */
+    WYE_DROP_NO_DESTINATION = 19,
+    /**
+     * Broadcast, unknown-unicast or multicast flooding exceeded its limit.
+     */
+    WYE_DROP_STORM = 20,
+    /**
+     * The engine shuts down or was poisoned by a caught panic.
+     */
+    WYE_DROP_SHUTDOWN = 21,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum wye_drop wye_drop;
+#else
+typedef uint16_t wye_drop;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * One switch: ports, flows, meters, bonds, upcalls. Several in one process know nothing of each other.
+ */
+typedef struct wye_datapath wye_datapath;
+
+/**
+ * Why a call failed, in words. Functions that take a `wye_error **` write one there when they fail and the pointer is not NULL;
+ * the caller frees it. A success writes nothing.
+ */
+typedef struct wye_error wye_error;
+
+/**
+ * A walk over all flows. A flow that is there during the whole walk is returned exactly once, one that comes or goes meanwhile at most
+ * once. Several threads may share one walk: each call takes the next flows for itself.
+ */
+typedef struct wye_flow_dump wye_flow_dump;
+
+/**
+ * An upcall that was taken off the ring. It holds a buffer of the datapath's pool until it is answered or freed.
+ */
+typedef struct wye_queued_upcall wye_queued_upcall;
+
+/**
+ * A reading of statistics: names and values.
+ */
+typedef struct wye_stats wye_stats;
+
+/**
+ * Carries packets. May move between threads, but one thread at a time uses it; a second one is answered `WYE_E_BUSY`. Between calls it
+ * holds nothing: an idle worker delays nobody.
+ */
+typedef struct wye_worker wye_worker;
+
+/**
+ * What a function answers: `WYE_OK`, or one of the negative `WYE_E_*`. The numbers never change; later versions may add some.
+ */
+typedef int32_t wye_status;
+
+/**
+ * Takes a line of the log: one of `WYE_LOG_*`, and text without a line end that is valid during the call. May be called from every
+ * thread that calls the library, several at a time, also while the library holds locks: it must not call the library.
+ */
+typedef void (*wye_log_fn)(void *ctx, uint32_t level, const char *message);
+
+/**
+ * Settings of a datapath. Zero is each field's default.
+ */
+typedef struct wye_datapath_config {
+    /**
+     * `sizeof(struct wye_datapath_config)`.
+     */
+    uint32_t size;
+    /**
+     * Flows at a time. Default 1,048,576.
+     */
+    uint32_t flows_max;
+    /**
+     * Entries of each worker's exact-match cache; `UINT32_MAX` for no cache. Default 65,536.
+     */
+    uint32_t cache_entries;
+    /**
+     * Buffers for copies, queued upcalls and packets that engine-owned ports receive. Default 8,192.
+     */
+    uint32_t pool_buffers;
+    /**
+     * Bytes of one such buffer, headroom included. Default 2,304.
+     */
+    uint32_t buffer_len;
+    /**
+     * Bytes that are kept free before a packet in such a buffer. Default 256.
+     */
+    uint32_t headroom;
+    /**
+     * Upcalls that may wait on the ring. Default 1,024.
+     */
+    uint32_t upcalls_max;
+    /**
+     * VLAN tags that a flow key takes in, 1 or 2. Default 2.
+     */
+    uint32_t vlan_limit;
+    /**
+     * Seed of hashes and of `sample`; 0 draws one.
+     */
+    uint64_t seed;
+    /**
+     * Takes log lines; NULL for none.
+     */
+    wye_log_fn log;
+    /**
+     * Handed to `log`.
+     */
+    void *log_ctx;
+} wye_datapath_config;
+
+/**
+ * What a flow has counted. The layout is fixed for ever.
+ */
+typedef struct wye_flow_stats {
+    /**
+     * Packets that matched. A packet that recirculates counts once in each flow.
+     */
+    uint64_t packets;
+    /**
+     * Their bytes when they were looked up, Ethernet header and padding included.
+     */
+    uint64_t bytes;
+    /**
+     * The `now_ns` of the last one; 0 if there was none.
+     */
+    uint64_t used_ns;
+    /**
+     * All TCP flags seen, in host byte order.
+     */
+    uint16_t tcp_flags;
+    /**
+     * Zero.
+     */
+    uint16_t reserved[3];
+} wye_flow_stats;
+
+/**
+ * Told of each flow whose time was over: its identifier and final statistics. May call the library.
+ */
+typedef void (*wye_expired_fn)(void *ctx, const uint8_t *ufid, const struct wye_flow_stats *stats);
+
+/**
+ * A port to be added.
+ */
+typedef struct wye_port_config {
+    /**
+     * `sizeof(struct wye_port_config)`.
+     */
+    uint32_t size;
+    /**
+     * Its number, below 65,536.
+     */
+    uint32_t number;
+    /**
+     * Its name; NULL for `"portN"`. Copied.
+     */
+    const char *name;
+    /**
+     * The longest frame that it sends, Ethernet header included; 0 for no limit. A longer one is dropped: `tx_too_long`.
+     */
+    uint32_t packet_len_max;
+    /**
+     * Not 0: the port starts down, see `wye_port_set_up`.
+     */
+    uint32_t down;
+} wye_port_config;
+
+/**
+ * A request to install or change a flow. Attributes are copied before the function returns.
+ */
+typedef struct wye_flow_request {
+    /**
+     * `sizeof(struct wye_flow_request)`.
+     */
+    uint32_t size;
+    /**
+     * `WYE_PUT_*`, at least `WYE_PUT_CREATE` or `WYE_PUT_MODIFY`.
+     */
+    uint32_t flags;
+    /**
+     * Identifier, the caller's choice. All zero: the library makes one of key and mask.
+     */
+    uint8_t ufid[WYE_UFID_LEN];
+    /**
+     * Key. Bits that the mask does not have do not matter, but are kept for who reads the flow.
+     */
+    const void *key;
+    /**
+     * Mask; NULL with length 0 to match every field of the key.
+     */
+    const void *mask;
+    /**
+     * Actions; none drops the packets.
+     */
+    const void *actions;
+    /**
+     * Bytes of `key`.
+     */
+    uint32_t key_len;
+    /**
+     * Bytes of `mask`.
+     */
+    uint32_t mask_len;
+    /**
+     * Bytes of `actions`.
+     */
+    uint32_t actions_len;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+    /**
+     * The flow goes after this many ns without a packet; 0 = never. See `wye_datapath_upkeep`.
+     */
+    uint64_t idle_timeout_ns;
+    /**
+     * The flow goes this many ns after `now_ns`; 0 = never.
+     */
+    uint64_t hard_timeout_ns;
+    /**
+     * The time, where a timeout is given.
+     */
+    uint64_t now_ns;
+} wye_flow_request;
+
+/**
+ * A flow as it is read. The layout is fixed for ever. The pointers are into the caller's own buffer.
+ */
+typedef struct wye_flow {
+    /**
+     * Identifier.
+     */
+    uint8_t ufid[WYE_UFID_LEN];
+    /**
+     * The key, byte for byte as it was given.
+     */
+    const void *key;
+    /**
+     * The mask, likewise.
+     */
+    const void *mask;
+    /**
+     * The actions, likewise.
+     */
+    const void *actions;
+    /**
+     * Bytes of `key`.
+     */
+    uint32_t key_len;
+    /**
+     * Bytes of `mask`.
+     */
+    uint32_t mask_len;
+    /**
+     * Bytes of `actions`.
+     */
+    uint32_t actions_len;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+    /**
+     * Statistics so far.
+     */
+    struct wye_flow_stats stats;
+} wye_flow;
+
+/**
+ * One packet: a descriptor of a buffer, and what is known about the packet beside its bytes. Clear it (`memset`), then set at least
+ * `buffer`, `capacity`, `data_ofs`, `len` and `in_port`.
+ *
+ * Whoever holds the descriptor holds the bytes. The library changes them where actions say so, moves `data_ofs` and `len` when headers
+ * come and go, and never moves the payload. The layout is fixed for ever.
+ */
+typedef struct wye_packet {
+    /**
+     * First byte of the buffer.
+     */
+    uint8_t *buffer;
+    /**
+     * The caller's; the library only carries it. NULL in the library's own packets.
+     */
+    void *token;
+    /**
+     * Bytes in the buffer.
+     */
+    uint32_t capacity;
+    /**
+     * Where the frame begins = headroom.
+     */
+    uint32_t data_ofs;
+    /**
+     * Bytes of the frame, without FCS, with padding. At most 65,535.
+     */
+    uint32_t len;
+    /**
+     * Port of ingress, `WYE_PORT_NONE` for none.
+     */
+    uint32_t in_port;
+    /**
+     * What the bytes begin with: 0 = Ethernet; 1 << 16 | EtherType = that header, as in OpenFlow.
+     */
+    uint32_t packet_type;
+    /**
+     * Recirculation id, 0 for a packet that was just received.
+     */
+    uint32_t recirc_id;
+    /**
+     * Result of the last `hash` action.
+     */
+    uint32_t dp_hash;
+    /**
+     * Hash of the 5-tuple, if `flags` says so.
+     */
+    uint32_t rss_hash;
+    /**
+     * Packet mark.
+     */
+    uint32_t skb_mark;
+    /**
+     * QoS priority.
+     */
+    uint32_t skb_priority;
+    /**
+     * `WYE_PKT_*`; others must be clear.
+     */
+    uint32_t flags;
+    /**
+     * Connection mark.
+     */
+    uint32_t ct_mark;
+    /**
+     * Connection tracking zone.
+     */
+    uint16_t ct_zone;
+    /**
+     * Connection tracking state, `OVS_CS_F_*`; 0 for an untracked packet.
+     */
+    uint8_t ct_state;
+    /**
+     * Zero.
+     */
+    uint8_t reserved;
+    /**
+     * Out: the outermost MPLS label stack entry, from `data_ofs` on; `WYE_NO_OFFSET` for none.
+     */
+    uint16_t l2_5_ofs;
+    /**
+     * Out: the network header, likewise.
+     */
+    uint16_t l3_ofs;
+    /**
+     * Out: the transport header, likewise.
+     */
+    uint16_t l4_ofs;
+    /**
+     * Out: `enum wye_fate`.
+     */
+    uint16_t fate;
+    /**
+     * Out: `enum wye_drop`, if `fate` is `WYE_FATE_DROPPED`.
+     */
+    uint16_t reason;
+    /**
+     * Zero.
+     */
+    uint16_t reserved2;
+    /**
+     * Connection label, in the byte order of `OVS_KEY_ATTR_CT_LABELS`.
+     */
+    uint8_t ct_label[16];
+    /**
+     * Zero: room for later versions.
+     */
+    uint64_t reserved3[4];
+} wye_packet;
+
+/**
+ * An upcall. Everything in it is valid until the callback returns (or the queued upcall is freed).
+ */
+typedef struct wye_upcall {
+    /**
+     * `WYE_UPCALL_MISS` or `WYE_UPCALL_ACTION`.
+     */
+    uint32_t kind;
+    /**
+     * Bytes of `key`.
+     */
+    uint32_t key_len;
+    /**
+     * Bytes of `action`.
+     */
+    uint32_t action_len;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+    /**
+     * The packet as it is now. The frame's bytes may be changed, and so may, in a descriptor of the caller's, whatever is set when a packet
+     * is handed in.
+     */
+    struct wye_packet *packet;
+    /**
+     * The packet's key, as attributes.
+     */
+    const void *key;
+    /**
+     * The `OVS_ACTION_ATTR_USERSPACE` attribute that handed the packet up; NULL for a miss.
+     */
+    const void *action;
+    /**
+     * The `now_ns` of the burst.
+     */
+    uint64_t now_ns;
+    /**
+     * Zero: room for later versions.
+     */
+    uint64_t reserved2[4];
+} wye_upcall;
+
+/**
+ * Sends packets to a port: takes them from the front of the list and returns how many; those behind are dropped (`tx_full`). A packet that was
+ * taken is the callee's: if it is the caller's own (no `WYE_PKT_ENGINE`), its descriptor is the very one that was handed in, and the
+ * library never touches it or its buffer again. A packet of the library's (`WYE_PKT_ENGINE`) is valid during the call: copy its bytes.
+ *
+ * Called on the worker's thread while the engine is inside a burst: it must not use this worker (`WYE_E_BUSY`); everything else is legal.
+ */
+typedef size_t (*wye_transmit_fn)(void *ctx, uint32_t port, struct wye_packet **packets, size_t n);
+
+/**
+ * Gives packets of the caller's back that were not transmitted: dropped, consumed by an upcall, or sent as a copy. Their `fate` says
+ * what became of them.
+ *
+ * Called on the worker's thread, outside of the engine: everything is legal, also `wye_worker_execute` on this worker.
+ */
+typedef void (*wye_release_fn)(void *ctx, struct wye_packet **packets, size_t n);
+
+/**
+ * What is to be done about an upcall. All zero when the callback gets it, which means: drop the packet. What it points to must stay valid until the
+ * next callback of this worker, or until the call that made the upcall returns, whichever is first.
+ */
+typedef struct wye_answer {
+    /**
+     * `WYE_VERDICT_*`.
+     */
+    uint32_t verdict;
+    /**
+     * `WYE_ANSWER_*`.
+     */
+    uint32_t flags;
+    /**
+     * Actions for the packet, and for the flow unless `flow_actions` is given.
+     */
+    const void *actions;
+    /**
+     * The flow's actions where they differ from the packet's; NULL else.
+     */
+    const void *flow_actions;
+    /**
+     * Which of the key's fields the flow matches; NULL with length 0 for all of them.
+     */
+    const void *mask;
+    /**
+     * Bytes of `actions`.
+     */
+    uint32_t actions_len;
+    /**
+     * Bytes of `flow_actions`.
+     */
+    uint32_t flow_actions_len;
+    /**
+     * Bytes of `mask`.
+     */
+    uint32_t mask_len;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+    /**
+     * The flow's identifier; all zero: the library makes one.
+     */
+    uint8_t ufid[WYE_UFID_LEN];
+    /**
+     * The flow goes after this many ns without a packet; 0 = never.
+     */
+    uint64_t idle_timeout_ns;
+    /**
+     * The flow goes this many ns after the burst's `now_ns`; 0 = never.
+     */
+    uint64_t hard_timeout_ns;
+    /**
+     * Actions as text, instead of `actions`; NUL-terminated or NULL.
+     */
+    const char *actions_text;
+    /**
+     * Zero: room for later versions.
+     */
+    uint64_t reserved2[3];
+} wye_answer;
+
+/**
+ * Answers an upcall: fills `answer`, or leaves it alone to drop the packet. May install flows itself.
+ *
+ * Called on the worker's thread, outside of the engine: everything is legal, also `wye_worker_execute` on this worker (its own upcalls wait
+ * until this one is answered), but not with the packet of this upcall.
+ */
+typedef void (*wye_upcall_fn)(void *ctx, const struct wye_upcall *upcall, struct wye_answer *answer);
+
+/**
+ * A worker's callbacks.
+ */
+typedef struct wye_worker_ops {
+    /**
+     * `sizeof(struct wye_worker_ops)`.
+     */
+    uint32_t size;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+    /**
+     * Sends packets. NULL: every output is a drop (`port_down`).
+     */
+    wye_transmit_fn transmit;
+    /**
+     * Takes packets back. NULL: the caller looks at `fate` when the call returns; whatever `transmit` did not take is its own.
+     */
+    wye_release_fn release;
+    /**
+     * Answers upcalls. NULL: they go onto the datapath's ring, see `wye_upcall_pop`.
+     */
+    wye_upcall_fn upcall;
+} wye_worker_ops;
+
+/**
+ * One band: what exceeds it is dropped.
+ */
+typedef struct wye_meter_band {
+    /**
+     * Rate, in the meter's unit.
+     */
+    uint32_t rate;
+    /**
+     * Size of the bucket, in the meter's unit; 0 = one second's worth.
+     */
+    uint32_t burst;
+} wye_meter_band;
+
+/**
+ * What a meter is to do.
+ */
+typedef struct wye_meter_config {
+    /**
+     * `sizeof(struct wye_meter_config)`.
+     */
+    uint32_t size;
+    /**
+     * `WYE_METER_KBPS` or `WYE_METER_PPS`.
+     */
+    uint32_t unit;
+    /**
+     * Bands in use.
+     */
+    uint32_t n_bands;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+    /**
+     * The bands.
+     */
+    struct wye_meter_band bands[WYE_METER_BANDS_MAX];
+} wye_meter_config;
+
+/**
+ * Packets and bytes.
+ */
+typedef struct wye_meter_count {
+    /**
+     * Packets.
+     */
+    uint64_t packets;
+    /**
+     * Bytes.
+     */
+    uint64_t bytes;
+} wye_meter_count;
+
+/**
+ * What a meter has counted. The layout is fixed for ever.
+ */
+typedef struct wye_meter_stats {
+    /**
+     * Everything that came in.
+     */
+    struct wye_meter_count input;
+    /**
+     * What each band dropped.
+     */
+    struct wye_meter_count bands[WYE_METER_BANDS_MAX];
+    /**
+     * Bands in use.
+     */
+    uint32_t n_bands;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+} wye_meter_stats;
+
+/**
+ * What one worker has counted, for who reads it after every burst. The layout is fixed for ever.
+ */
+typedef struct wye_counters {
+    /**
+     * Lookups that found a flow, those of recirculated packets included.
+     */
+    uint64_t hits;
+    /**
+     * Of those, in the exact-match cache.
+     */
+    uint64_t cache_hits;
+    /**
+     * Lookups that found none.
+     */
+    uint64_t misses;
+    /**
+     * Recirculations.
+     */
+    uint64_t recirculated;
+    /**
+     * Sum of `drops`: one comparison tells that nothing was dropped.
+     */
+    uint64_t drops_total;
+    /**
+     * By `enum wye_drop`: packets, and copies that actions made.
+     */
+    uint64_t drops[WYE_DROPS_MAX];
+} wye_counters;
+
+/**
+ * It worked.
+ */
+#define WYE_OK 0
+
+/**
+ * An argument is wrong: NULL, out of range, malformed attributes, a struct of an impossible size, a handle that is none.
+ */
+#define WYE_E_INVALID -1
+
+/**
+ * It is there already.
+ */
+#define WYE_E_EXISTS -2
+
+/**
+ * It is not there.
+ */
+#define WYE_E_NOT_FOUND -3
+
+/**
+ * `WYE_PUT_UNLESS_MATCHED`: an installed flow matches the key already.
+ */
+#define WYE_E_MATCHED -4
+
+/**
+ * Well formed, but this library cannot do it: an action or a key field that it lacks, a field of a newer header.
+ */
+#define WYE_E_UNSUPPORTED -5
+
+/**
+ * The caller's buffer is too small; the length that is needed has been written.
+ */
+#define WYE_E_NO_SPACE -6
+
+/**
+ * Not enough memory.
+ */
+#define WYE_E_NO_MEMORY -7
+
+/**
+ * A number is beyond what the object can have (a meter's id).
+ */
+#define WYE_E_RANGE -8
+
+/**
+ * The library or a callback panicked, now or earlier. The datapath is poisoned: it carries no packet and changes no flow any more, but
+ * flows, statistics and queued upcalls can be read, and everything can be freed.
+ */
+#define WYE_E_PANIC -9
+
+/**
+ * The object is in use: a worker by another thread, or by the call whose callback this is.
+ */
+#define WYE_E_BUSY -10
+
+/**
+ * The handle was made by a process of which this one is a fork.
+ */
+#define WYE_E_FORKED -11
+
+/**
+ * A limit is reached: flows, masks, ports, workers.
+ */
+#define WYE_E_FULL -12
+
+/**
+ * The system refused; the detail says what is missing.
+ */
+#define WYE_E_IO -13
+
+/**
+ * The time was over before it was done.
+ */
+#define WYE_E_TIMED_OUT -14
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * The library's version, `"0.1.0"`. The string is static.
+ *
+ * Any thread; does not block. Since 0.1.
+ */
+const char *wye_version(void);
+
+/**
+ * The `WYE_API_VERSION` of the library that is running, to compare with the header's.
+ *
+ * Any thread; does not block. Since 0.1.
+ */
+uint32_t wye_api_version(void);
+
+/**
+ * The name of a status: `"ok"`, `"invalid"`, … ; `"unknown"` for a number that is none.
+ *
+ * The string is static. Any thread; does not block. Since 0.1.
+ */
+const char *wye_status_name(wye_status status);
+
+/**
+ * The `errno` value (positive) that comes nearest to a status: 0 for `WYE_OK`, `EINVAL` for a number that is none.
+ *
+ * Any thread; does not block. Since 0.1.
+ */
+int wye_status_to_errno(wye_status status);
+
+/**
+ * The detail in words: one line, without a full stop. Valid until the error is freed; `""` for NULL.
+ *
+ * Any thread; does not block. Since 0.1.
+ */
+const char *wye_error_message(const struct wye_error *error);
+
+/**
+ * The status that came with the error; `WYE_OK` for NULL.
+ *
+ * Any thread; does not block. Since 0.1.
+ */
+wye_status wye_error_status(const struct wye_error *error);
+
+/**
+ * Frees an error; NULL is legal.
+ *
+ * Any thread; does not block. Since 0.1.
+ *
+ * Precondition:
+ * `error` is NULL or came from this library and was not freed.
+ */
+void wye_error_free(struct wye_error *error);
+
+/**
+ * Makes a datapath without ports, flows or workers. `config` may be NULL for defaults; it is copied.
+ *
+ * Any thread. Maps memory; does not block otherwise. `WYE_E_INVALID` names the setting that is out of range, `WYE_E_NO_MEMORY`.
+ * Since 0.1.
+ *
+ * Precondition:
+ * `config` is NULL or points to a struct of the size that its first field says.
+ */
+wye_status wye_datapath_new(const struct wye_datapath_config *config,
+                            struct wye_datapath **datapath,
+                            struct wye_error **error);
+
+/**
+ * Frees a datapath; NULL is legal. Takes the handle. Workers, dumps and queued upcalls that still exist stay usable and keep what they
+ * need; the rest of the memory goes with the last of them.
+ *
+ * Any thread, not while another thread is inside a function with this handle. Does not block. Since 0.1.
+ *
+ * Precondition:
+ * `datapath` is NULL or came from `wye_datapath_new` and was not freed.
+ */
+void wye_datapath_free(struct wye_datapath *datapath);
+
+/**
+ * Turns upcalls off (0) or on. While off, packets that need one are dropped: `upcall_lost`. An upcall that is being answered when they are
+ * turned off may still run when this returns: `wye_datapath_quiesce` waits for it.
+ *
+ * Any thread, also from a callback. Does not block. `WYE_E_INVALID`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ */
+wye_status wye_datapath_set_upcalls(const struct wye_datapath *datapath,
+                                    uint32_t enabled,
+                                    struct wye_error **error);
+
+/**
+ * Waits until every burst, and every upcall callback, that had begun before this call has ended: from then on all workers see every
+ * change that was made before the call. Workers need not do anything for it, idle ones do not delay it.
+ *
+ * Any thread, but not from a callback of a worker (`WYE_E_BUSY`). Blocks for `timeout_ns` at most, then `WYE_E_TIMED_OUT`. `WYE_E_INVALID`,
+ * `WYE_E_FORKED`. Since 0.1.
+ */
+wye_status wye_datapath_quiesce(const struct wye_datapath *datapath,
+                                uint64_t timeout_ns,
+                                struct wye_error **error);
+
+/**
+ * The work that packets do not do: removes flows whose idle or hard time is over (looking at `budget` flows at most, 0 for all), sorts
+ * subtables by hits, frees what no worker can see any more. Call it about every second. `expired` may be NULL.
+ *
+ * Any thread. Takes the control lock, never waits for a worker. `WYE_E_INVALID`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ *
+ * Precondition:
+ * `expired` is NULL or may be called with `ctx`.
+ */
+wye_status wye_datapath_upkeep(const struct wye_datapath *datapath,
+                               uint64_t now_ns,
+                               uint32_t budget,
+                               wye_expired_fn expired,
+                               void *ctx,
+                               struct wye_error **error);
+
+/**
+ * Adds a port of the caller's: packets that flows output there go to the `transmit` callback of the worker that carries them. Output to a
+ * number that was not added is a drop: `invalid_port`. Packets may come in on any number.
+ *
+ * Any thread, also from a callback. Takes the control lock. `WYE_E_EXISTS` (number or name), `WYE_E_RANGE`, `WYE_E_FULL`, `WYE_E_INVALID`,
+ * `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ *
+ * Precondition:
+ * `config` is NULL or a struct of the size that its first field says, its name NULL or a NUL-terminated string.
+ */
+wye_status wye_port_add(const struct wye_datapath *datapath,
+                        const struct wye_port_config *config,
+                        struct wye_error **error);
+
+/**
+ * Removes a port. Flows that output to it drop their packets from now on: `invalid_port`. A worker that is in a burst may still send to
+ * it until `wye_datapath_quiesce` returns.
+ *
+ * Any thread, also from a callback. Takes the control lock. `WYE_E_NOT_FOUND`, `WYE_E_INVALID`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ */
+wye_status wye_port_del(const struct wye_datapath *datapath,
+                        uint32_t number,
+                        struct wye_error **error);
+
+/**
+ * Marks a port up (not 0) or down. Output to a port that is down is a drop: `port_down`.
+ *
+ * Any thread, also from a callback. Takes the control lock. `WYE_E_NOT_FOUND`, `WYE_E_INVALID`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ */
+wye_status wye_port_set_up(const struct wye_datapath *datapath,
+                           uint32_t number,
+                           uint32_t up,
+                           struct wye_error **error);
+
+/**
+ * The reason's name, which is also its counter's: `"no_output"`; NULL for a number that is none. The string is static.
+ *
+ * Any thread; does not block. Since 0.1.
+ */
+const char *wye_drop_name(uint16_t reason);
+
+/**
+ * Installs or changes a flow. On a change, `*before` (may be NULL) gets the statistics until then.
+ *
+ * Borrows everything for the call. Any thread, also from a callback; workers go on meanwhile and see the flow from their next burst
+ * on at the latest. Takes the control lock. `WYE_E_INVALID` (the detail names the attribute), `WYE_E_UNSUPPORTED` (a key field that
+ * cannot be matched, an action that cannot be carried out), `WYE_E_EXISTS`, `WYE_E_NOT_FOUND`, `WYE_E_MATCHED`, `WYE_E_FULL`, `WYE_E_PANIC`,
+ * `WYE_E_FORKED`. Since 0.1.
+ *
+ * Precondition:
+ * `put` is NULL or a struct of the size that its first field says, whose pointers are valid for their lengths.
+ */
+wye_status wye_flow_put(const struct wye_datapath *datapath,
+                        const struct wye_flow_request *put,
+                        struct wye_flow_stats *before,
+                        struct wye_error **error);
+
+/**
+ * Removes a flow; `*last` (may be NULL) gets its final statistics. Packets that a worker is carrying just now may still be counted
+ * nowhere; none is counted twice.
+ *
+ * Any thread, also from a callback. Takes the control lock, waits for no worker. `WYE_E_NOT_FOUND`, `WYE_E_INVALID`, `WYE_E_PANIC`,
+ * `WYE_E_FORKED`. Since 0.1.
+ *
+ * Precondition:
+ * `ufid` is NULL or valid for reads of `WYE_UFID_LEN` bytes.
+ */
+wye_status wye_flow_del(const struct wye_datapath *datapath,
+                        const uint8_t ufid[16],
+                        struct wye_flow_stats *last,
+                        struct wye_error **error);
+
+/**
+ * Copies a flow's attributes into `buffer` (`*buffer_len` bytes) and describes them in `*flow`. If the buffer is too small, sets
+ * `*buffer_len` to what is needed: `WYE_E_NO_SPACE`.
+ *
+ * Any thread, also from a callback. Takes the control lock. `WYE_E_NOT_FOUND`, `WYE_E_INVALID`, `WYE_E_FORKED`. Since 0.1.
+ *
+ * Precondition:
+ * `ufid` is NULL or valid for reads of `WYE_UFID_LEN` bytes, `buffer` for writes of `*buffer_len` bytes.
+ */
+wye_status wye_flow_get(const struct wye_datapath *datapath,
+                        const uint8_t ufid[16],
+                        void *buffer,
+                        size_t *buffer_len,
+                        struct wye_flow *flow,
+                        struct wye_error **error);
+
+/**
+ * Which flow a packet with exactly this key would hit: writes its identifier.
+ *
+ * Any thread, also from a callback. Takes the control lock. `WYE_E_NOT_FOUND`, `WYE_E_INVALID`, `WYE_E_UNSUPPORTED`, `WYE_E_FORKED`. Since 0.1.
+ *
+ * Precondition:
+ * `key` is valid for reads of `key_len` bytes, `ufid` for writes of `WYE_UFID_LEN`.
+ */
+wye_status wye_flow_match(const struct wye_datapath *datapath,
+                          const void *key,
+                          size_t key_len,
+                          uint8_t ufid[16],
+                          struct wye_error **error);
+
+/**
+ * Removes all flows; `*removed` (may be NULL) gets their number.
+ *
+ * Any thread, also from a callback. Takes the control lock, waits for no worker. `WYE_E_INVALID`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ */
+wye_status wye_flow_flush(const struct wye_datapath *datapath,
+                          uint32_t *removed,
+                          struct wye_error **error);
+
+/**
+ * Flows installed; 0 if the handle is none.
+ *
+ * Any thread, also from a callback. Takes the control lock for an instant. Since 0.1.
+ */
+uint32_t wye_flow_count(const struct wye_datapath *datapath);
+
+/**
+ * Begins a walk over all flows. With `terse` not 0, only identifiers and statistics are returned.
+ *
+ * Any thread, also from a callback. Does not block. `WYE_E_INVALID`, `WYE_E_FORKED`. Since 0.1.
+ */
+wye_status wye_flow_dump_start(const struct wye_datapath *datapath,
+                               uint32_t terse,
+                               struct wye_flow_dump **dump,
+                               struct wye_error **error);
+
+/**
+ * Takes the next flows, `flows_max` at most, copying their attributes into `buffer` (`*buffer_len` bytes, aligned to 4). Returns how many; 0
+ * at the end; `WYE_E_NO_SPACE`, with `*buffer_len` set to what the next flow needs, if the buffer does not hold one.
+ *
+ * Any thread, several at a time. Takes the control lock. `WYE_E_INVALID`, `WYE_E_FORKED`. Since 0.1.
+ *
+ * Precondition:
+ * `flows` is valid for writes of `flows_max` elements, `buffer` of `*buffer_len` bytes.
+ */
+int32_t wye_flow_dump_next(const struct wye_flow_dump *dump,
+                           struct wye_flow *flows,
+                           uint32_t flows_max,
+                           void *buffer,
+                           size_t *buffer_len);
+
+/**
+ * Ends a walk; NULL is legal. Takes the handle. Any thread; does not block. Since 0.1.
+ *
+ * Precondition:
+ * `dump` is NULL or came from `wye_flow_dump_start` and was not freed.
+ */
+void wye_flow_dump_free(struct wye_flow_dump *dump);
+
+/**
+ * Takes the oldest upcall off the ring: those of workers without an `upcall` callback go there, as long as there is room (else they are
+ * dropped: `upcall_lost`). The caller frees `*queued` with `wye_queued_upcall_free` or answers it with `wye_worker_answer`. `*upcall` describes it, until
+ * then; its packet's bytes may be read and changed.
+ *
+ * Any thread, also from a callback. Does not block. `WYE_E_NOT_FOUND` if none waits, `WYE_E_INVALID`, `WYE_E_FORKED`. Since 0.1.
+ */
+wye_status wye_upcall_pop(const struct wye_datapath *datapath,
+                          struct wye_queued_upcall **queued,
+                          struct wye_upcall *upcall,
+                          struct wye_error **error);
+
+/**
+ * Upcalls that wait on the ring; 0 if the handle is none. Any thread, also from a callback; does not block. Since 0.1.
+ */
+size_t wye_upcalls_waiting(const struct wye_datapath *datapath);
+
+/**
+ * Frees a queued upcall and its packet; NULL is legal. Any thread; does not block. Since 0.1.
+ *
+ * Precondition:
+ * `queued` is NULL or came from `wye_upcall_pop` and was neither freed nor answered.
+ */
+void wye_queued_upcall_free(struct wye_queued_upcall *queued);
+
+/**
+ * Makes a worker. `ops` is copied, `ctx` handed to its callbacks.
+ *
+ * Any thread. Takes the control lock. `WYE_E_FULL`, `WYE_E_NO_MEMORY`, `WYE_E_INVALID`, `WYE_E_UNSUPPORTED`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since
+ * 0.1.
+ *
+ * Precondition:
+ * `ops` is NULL or a struct of the size that its first field says; its callbacks keep to what their types say.
+ */
+wye_status wye_worker_new(const struct wye_datapath *datapath,
+                          const struct wye_worker_ops *ops,
+                          void *ctx,
+                          struct wye_worker **worker,
+                          struct wye_error **error);
+
+/**
+ * Frees a worker; NULL is legal. Takes the handle. Its counts stay in the datapath's statistics. From inside one of its own callbacks it does
+ * nothing but write a line to the log.
+ *
+ * The owning thread. Takes the control lock. Since 0.1.
+ *
+ * Precondition:
+ * `worker` is NULL or came from `wye_worker_new` and was not freed.
+ */
+void wye_worker_free(struct wye_worker *worker);
+
+/**
+ * Carries packets to their fates. When it returns, each has one: it was taken by `transmit`, given to `release`, or (without `release`) is the
+ * caller's again with its `fate` written. All callbacks for them have been made.
+ *
+ * Borrows the list for the call, and the descriptors and buffers until they are taken or given back; they must stay in place. No packet may
+ * be in the list twice. Any number of packets; they are carried in bursts of 256.
+ *
+ * The owning thread; also from `release` and `upcall` of this worker. Takes no lock that another thread can hold for long, makes no system
+ * call, does not allocate unless there are upcalls. `WYE_E_INVALID` and `WYE_E_BUSY`: no packet was touched. `WYE_E_PANIC`, `WYE_E_FORKED`: those
+ * that were not taken are the caller's again. Since 0.1.
+ *
+ * Precondition:
+ * `packets` is valid for reads of `n` pointers, each to a valid descriptor whose `capacity` bytes at `buffer` are valid for reads and writes
+ * and initialised.
+ */
+wye_status wye_worker_process(const struct wye_worker *worker,
+                              struct wye_packet *const *packets,
+                              size_t n,
+                              uint64_t now_ns);
+
+/**
+ * Carries out actions on a packet without looking it up first: what a controller sends out, the answer to a queued upcall. `flags` may be
+ * `WYE_EXECUTE_KEEP`; otherwise as `wye_worker_process` for one packet.
+ *
+ * The owning thread; also from `release` and `upcall` of this worker. Does not block. `WYE_E_INVALID`, `WYE_E_UNSUPPORTED` (the detail names
+ * the action) and `WYE_E_BUSY`: the packet was not touched. `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ *
+ * Precondition:
+ * As `wye_worker_process`; `actions` is valid for reads of `actions_len` bytes.
+ */
+wye_status wye_worker_execute(const struct wye_worker *worker,
+                              struct wye_packet *packet,
+                              const void *actions,
+                              size_t actions_len,
+                              uint32_t flags,
+                              uint64_t now_ns,
+                              struct wye_error **error);
+
+/**
+ * Answers an upcall that was taken off the ring, as the callback would, and frees it. `answer->actions` are carried out by this worker.
+ *
+ * The owning thread; also from `release` and `upcall` of this worker. Takes `queued`, whatever it answers, unless that is `WYE_E_INVALID`.
+ * `WYE_E_BUSY`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ *
+ * Precondition:
+ * `queued` came from `wye_upcall_pop` of this worker's datapath and was neither freed nor answered; `answer` and what it points to are valid.
+ */
+wye_status wye_worker_answer(const struct wye_worker *worker,
+                             struct wye_queued_upcall *queued,
+                             const struct wye_answer *answer,
+                             uint64_t now_ns,
+                             struct wye_error **error);
+
+/**
+ * Sets a meter, new or instead of the old one; its buckets start full, its counts at zero.
+ *
+ * Any thread, also from a callback. Takes the control lock. `WYE_E_RANGE` (the id), `WYE_E_INVALID`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ *
+ * Precondition:
+ * `config` is NULL or a struct of the size that its first field says.
+ */
+wye_status wye_meter_set(const struct wye_datapath *datapath,
+                         uint32_t id,
+                         const struct wye_meter_config *config,
+                         uint64_t now_ns,
+                         struct wye_error **error);
+
+/**
+ * Reads a meter's counts; `stats` may be NULL to ask only whether it exists.
+ *
+ * Any thread, also from a callback. Takes the control lock. `WYE_E_NOT_FOUND`, `WYE_E_INVALID`, `WYE_E_FORKED`. Since 0.1.
+ */
+wye_status wye_meter_get(const struct wye_datapath *datapath,
+                         uint32_t id,
+                         struct wye_meter_stats *stats,
+                         struct wye_error **error);
+
+/**
+ * Removes a meter; `*last` (may be NULL) gets its final counts. Flows that use it pass everything from now on.
+ *
+ * Any thread, also from a callback. Takes the control lock. `WYE_E_NOT_FOUND`, `WYE_E_INVALID`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ */
+wye_status wye_meter_del(const struct wye_datapath *datapath,
+                         uint32_t id,
+                         struct wye_meter_stats *last,
+                         struct wye_error **error);
+
+/**
+ * Sets a bond, new or changed as a whole: the port for each bucket of the packets' hash, `WYE_PORT_NONE` for none. Byte counts go on. The ports are
+ * copied.
+ *
+ * Any thread, also from a callback. Takes the control lock. `WYE_E_INVALID`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ *
+ * Precondition:
+ * `ports` is NULL or valid for reads of `WYE_BOND_BUCKETS` elements.
+ */
+wye_status wye_bond_set(const struct wye_datapath *datapath,
+                        uint32_t id,
+                        const uint32_t ports[256],
+                        struct wye_error **error);
+
+/**
+ * Removes a bond. Flows that use it drop their packets: `invalid_bond`.
+ *
+ * Any thread, also from a callback. Takes the control lock. `WYE_E_NOT_FOUND`, `WYE_E_INVALID`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ */
+wye_status wye_bond_del(const struct wye_datapath *datapath,
+                        uint32_t id,
+                        struct wye_error **error);
+
+/**
+ * Writes the bytes that each bucket has sent since the bond was made.
+ *
+ * Any thread, also from a callback. Takes the control lock. `WYE_E_NOT_FOUND`, `WYE_E_INVALID`, `WYE_E_FORKED`. Since 0.1.
+ *
+ * Precondition:
+ * `bytes` is NULL or valid for writes of `WYE_BOND_BUCKETS` elements.
+ */
+wye_status wye_bond_stats(const struct wye_datapath *datapath,
+                          uint32_t id,
+                          uint64_t bytes[256],
+                          struct wye_error **error);
+
+/**
+ * Reads a datapath's statistics, summed over all workers that it ever had. Names are those of `wye_stats_next`.
+ *
+ * Any thread, also from a callback. Takes the control lock, waits for no worker. `WYE_E_INVALID`, `WYE_E_FORKED`. Since 0.1.
+ */
+wye_status wye_datapath_stats(const struct wye_datapath *datapath,
+                              struct wye_stats **stats,
+                              struct wye_error **error);
+
+/**
+ * The next statistic: returns 1 and writes name and value, or returns 0 at the end. `*cursor` starts at 0. The name is valid until the reading
+ * is freed.
+ *
+ * `packets_in` packets came in; each has one fate, so it is the sum of `transmitted`, `upcall`, `parked`, `delivered` and all
+ * `dropped.REASON`. Copies that actions make are counted in `copies`, `copies_transmitted` and `copies_dropped.REASON` only.
+ *
+ * Any thread; does not block. Since 0.1.
+ */
+uint32_t wye_stats_next(const struct wye_stats *stats,
+                        uint32_t *cursor,
+                        const char **name,
+                        uint64_t *value);
+
+/**
+ * The statistic of this name.
+ *
+ * Any thread; does not block. `WYE_E_NOT_FOUND`, `WYE_E_INVALID`. Since 0.1.
+ *
+ * Precondition:
+ * `name` is NULL or a NUL-terminated string.
+ */
+wye_status wye_stats_get(const struct wye_stats *stats, const char *name, uint64_t *value);
+
+/**
+ * Frees a reading; NULL is legal. Any thread; does not block. Since 0.1.
+ *
+ * Precondition:
+ * `stats` is NULL or came from this library and was not freed.
+ */
+void wye_stats_free(struct wye_stats *stats);
+
+/**
+ * Reads what a worker has counted.
+ *
+ * Any thread, while the worker lives; cheap, takes no lock. `WYE_E_INVALID`. Since 0.1.
+ */
+wye_status wye_worker_counters(const struct wye_worker *worker, struct wye_counters *counters);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* WYE_H */
+
+/* Values that structs begin their life with. */
+#ifdef __cplusplus
+template <typename T> static inline T wye_sized() { T t = T(); t.size = static_cast<uint32_t>(sizeof(T)); return t; }
+#define WYE_DATAPATH_CONFIG_INIT wye_sized<wye_datapath_config>()
+#define WYE_PORT_CONFIG_INIT wye_sized<wye_port_config>()
+#define WYE_FLOW_REQUEST_INIT wye_sized<wye_flow_request>()
+#define WYE_METER_CONFIG_INIT wye_sized<wye_meter_config>()
+#define WYE_WORKER_OPS_INIT wye_sized<wye_worker_ops>()
+#else
+#define WYE_DATAPATH_CONFIG_INIT { .size = sizeof(struct wye_datapath_config) }
+#define WYE_PORT_CONFIG_INIT { .size = sizeof(struct wye_port_config) }
+#define WYE_FLOW_REQUEST_INIT { .size = sizeof(struct wye_flow_request) }
+#define WYE_METER_CONFIG_INIT { .size = sizeof(struct wye_meter_config) }
+#define WYE_WORKER_OPS_INIT { .size = sizeof(struct wye_worker_ops) }
+#endif
