@@ -550,12 +550,15 @@ impl<O: Outside> Exec<'_, O> {
         f(self, &mut copies[..n]);
     }
 
+    #[inline(always)]
     fn free_extra(&mut self, r: u16) {
-        let at = (r - EXTRA_BASE) as usize;
-        let mut packet = self.executor.extra[at].take();
-        self.executor.free_ext(&mut packet);
-        self.executor.pool.free(&mut packet);
-        self.executor.free_extras.push(r);
+        let Executor { extra, free_exts, free_extras, pool, .. } = &mut *self.executor;
+        let packet = &mut extra[(r - EXTRA_BASE) as usize];
+        if packet.ext != 0 {
+            free_exts.push(core::mem::take(&mut packet.ext));
+        }
+        pool.free(packet);
+        free_extras.push(r);
     }
 
     /// Decides a packet's fate and frees it if it is an extra.
@@ -585,49 +588,43 @@ impl<O: Outside> Exec<'_, O> {
     /// Queues the group for `port`.
     #[inline(always)]
     pub fn output(&mut self, port: u32, group: &[u16]) {
-        let (mut longest, mut unusual) = (0, false);
+        let (mut longest, mut ext, mut mixed) = (0, 0, false);
         for &r in group {
-            match self.batch.get(r as usize) {
-                Some(packet) if r < EXTRA_BASE => {
-                    longest = longest.max(packet.len());
-                    unusual |= packet.ext != 0;
-                }
-                _ => unusual = true,
-            }
+            mixed |= r >= EXTRA_BASE;
+            let packet = self.packet(r);
+            longest = longest.max(packet.len());
+            ext |= packet.ext;
         }
-        if unusual { self.output_any(port, group) } else { self.output_plain(port, group, longest) }
+        if ext != 0 { self.output_any(port, group) } else { self.queue(port, group, longest, mixed) }
     }
 
     /// As [`Exec::output`] for packets of the batch that have no rarer metadata and are at most `longest` bytes.
     #[inline(always)]
     pub fn output_plain(&mut self, port: u32, group: &[u16], longest: usize) {
+        self.queue(port, group, longest, false);
+    }
+
+    #[inline(always)]
+    fn queue(&mut self, port: u32, group: &[u16], longest: usize, mixed: bool) {
         if port != self.executor.way.port && !self.find_way(port, group) {
             return;
         }
         let way = self.executor.way;
         let queue = &mut self.executor.queues[way.slot as usize];
         let at = queue.len as usize;
-        // Where each packet of a burst has its own flow, a group is one packet: no call to copy two bytes.
-        if let &[r] = group
-            && longest <= way.packet_len_max as usize
-            && at < BURST_MAX - 1
-        {
-            queue.refs[at] = r;
-            queue.len += 1;
-            if at == 0 {
-                self.executor.active.push((way.slot, way.port));
-            }
-            return;
-        }
         // Strictly less, so that a full queue is always sent by `enqueue`.
-        if longest <= way.packet_len_max as usize && at + group.len() < BURST_MAX {
-            queue.refs[at..at + group.len()].copy_from_slice(group);
-            queue.len += group.len() as u16;
-            if at == 0 {
-                self.executor.active.push((way.slot, way.port));
-            }
-        } else {
-            self.output_any(port, group);
+        if longest > way.packet_len_max as usize || at + group.len() >= BURST_MAX {
+            return self.output_any(port, group);
+        }
+        match group {
+            // Where each packet of a burst has its own flow, a group is one packet: no call to copy two bytes.
+            &[r] => queue.refs[at] = r,
+            _ => queue.refs[at..at + group.len()].copy_from_slice(group),
+        }
+        queue.len += group.len() as u16;
+        queue.mixed |= mixed;
+        if at == 0 && !group.is_empty() {
+            self.executor.active.push((way.slot, way.port));
         }
     }
 
@@ -730,7 +727,12 @@ impl<O: Outside> Exec<'_, O> {
     fn flush_unusual(&mut self, slot: u16, len: usize, taken: usize, reason: DropReason) {
         for i in 0..len {
             let r = self.executor.queues[slot as usize].refs[i];
-            self.end(r, if i < taken { Fate::Transmitted } else { Fate::Dropped(reason) });
+            if i < taken && r >= EXTRA_BASE && self.executor.stands_for[(r - EXTRA_BASE) as usize] == NONE {
+                self.executor.tally.copies_transmitted += 1;
+                self.free_extra(r);
+            } else {
+                self.end(r, if i < taken { Fate::Transmitted } else { Fate::Dropped(reason) });
+            }
         }
     }
 

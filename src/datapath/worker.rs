@@ -351,9 +351,45 @@ struct Round<'a, 'b> {
     counters: &'a WorkerCounters,
 }
 
+/// What running a group of a round's packets needs, apart from the scratch.
+#[derive(Clone, Copy)]
+struct Whole<'a, 'b> {
+    view: MegaflowView<'b, FlowValue>,
+    column: &'a FlowColumn,
+    plain: bool,
+    longest: usize,
+}
+
+impl Whole<'_, '_> {
+    /// Counts and runs one group.
+    #[inline(always)]
+    fn group(
+        self,
+        exec: &mut Running<'_, '_>,
+        number: u32,
+        refs: &[u16],
+        bytes: u64,
+        tcp_flags: u64,
+        burst: &Burst<'_>,
+    ) {
+        let Some(entry) = self.view.flow(number) else {
+            // Removed since it was found.
+            return refs.iter().for_each(|&r| exec.end(r, Fate::Dropped(DropReason::Miss)));
+        };
+        if let Some(cell) = self.column.cell(number) {
+            cell.count(refs.len() as u64, bytes, tcp_flags_of(tcp_flags), exec.settings.now);
+        }
+        match entry.value.only_output() {
+            Some(port) if self.plain => exec.output_plain(port, refs, self.longest),
+            Some(port) => exec.output(port, refs),
+            None => exec.run(entry.value.program(burst), refs),
+        }
+    }
+}
+
 type Running<'x, 'o> = Exec<'x, Outer<'o>>;
 
-impl Round<'_, '_> {
+impl<'a, 'b> Round<'a, 'b> {
     /// A round of recirculated packets. Not inlined: once in the machine code is enough for the rarer case.
     #[inline(never)]
     fn again<O: Observer>(&mut self, exec: &mut Running<'_, '_>, n: usize, burst: &Burst<'_>, observer: &mut O) {
@@ -660,38 +696,11 @@ impl Round<'_, '_> {
             if first != NO_FLOW && n != 0 {
                 let bytes = self.scratch.len[..n].iter().map(|&len| u64::from(len)).sum();
                 let flags = self.scratch.tcp_flags;
-                // Out of the scratch, which the group's program may not borrow.
-                let refs = self.scratch.refs;
-                self.group(exec, first, &refs[..n], bytes, flags, burst);
+                self.whole().group(exec, first, &self.scratch.refs[..n], bytes, flags, burst);
             }
             return;
         }
         self.by_flow::<FIRST>(exec, n, burst);
-    }
-
-    /// Counts and runs one group.
-    #[inline(always)]
-    fn group(
-        &self,
-        exec: &mut Running<'_, '_>,
-        number: u32,
-        refs: &[u16],
-        bytes: u64,
-        tcp_flags: u64,
-        burst: &Burst<'_>,
-    ) {
-        let Some(entry) = self.view.flow(number) else {
-            // Removed since it was found.
-            return refs.iter().for_each(|&r| exec.end(r, Fate::Dropped(DropReason::Miss)));
-        };
-        if let Some(cell) = self.column.cell(number) {
-            cell.count(refs.len() as u64, bytes, tcp_flags_of(tcp_flags), exec.settings.now);
-        }
-        match entry.value.only_output() {
-            Some(port) if self.scratch.plain => exec.output_plain(port, refs, self.scratch.longest),
-            Some(port) => exec.output(port, refs),
-            None => exec.run(entry.value.program(burst), refs),
-        }
     }
 
     /// The round's packets are of several flows.
@@ -748,14 +757,15 @@ impl Round<'_, '_> {
                 flags |= self.scratch.base[i][3];
                 *out = self.scratch.refs[i];
             }
-            self.group(exec, number, &refs[..members.len()], bytes, flags & TCP_FLAGS_WORD, burst);
+            self.whole().group(exec, number, &refs[..members.len()], bytes, flags & TCP_FLAGS_WORD, burst);
         }
     }
 
     /// Each packet of the round has its own flow. Packets in a row for one port are queued together.
     #[inline(always)]
     fn singles<const FIRST: bool>(&mut self, exec: &mut Running<'_, '_>, n: usize, burst: &Burst<'_>) {
-        let mut row = core::mem::replace(&mut self.groups.sorted, [0; BURST_MAX]);
+        let whole = self.whole();
+        let Groups { sorted: row, .. } = &mut *self.groups;
         let (mut port, mut len) = (u32::MAX, 0);
         for i in 0..n {
             let number = self.scratch.flow[i];
@@ -765,30 +775,34 @@ impl Round<'_, '_> {
             let r = if FIRST { i as u16 } else { self.scratch.refs[i] };
             let flags = if self.scratch.tcp_flags == 0 { 0 } else { self.scratch.base[i][3] & TCP_FLAGS_WORD };
             let bytes = u64::from(self.scratch.len[i]);
-            if self.scratch.plain
-                && let Some(entry) = self.view.flow(number)
+            if whole.plain
+                && let Some(entry) = whole.view.flow(number)
                 && let Some(out) = entry.value.only_output()
             {
-                if let Some(cell) = self.column.cell(number) {
+                if let Some(cell) = whole.column.cell(number) {
                     cell.count(1, bytes, tcp_flags_of(flags), exec.settings.now);
                 }
                 if out != port {
                     if len != 0 {
-                        exec.output_plain(port, &row[..len], self.scratch.longest);
+                        exec.output_plain(port, &row[..len], whole.longest);
                     }
                     (port, len) = (out, 0);
                 }
                 row[len % BURST_MAX] = r;
                 len += 1;
             } else {
-                self.group(exec, number, &[r], bytes, flags, burst);
+                whole.group(exec, number, &[r], bytes, flags, burst);
             }
         }
         if len != 0 {
-            exec.output_plain(port, &row[..len.min(BURST_MAX)], self.scratch.longest);
+            exec.output_plain(port, &row[..len.min(BURST_MAX)], whole.longest);
         }
-        row[0] = 0;
-        self.groups.sorted = row;
+    }
+
+    /// What running a group needs.
+    #[inline(always)]
+    fn whole(&self) -> Whole<'a, 'b> {
+        Whole { view: self.view, column: self.column, plain: self.scratch.plain, longest: self.scratch.longest }
     }
 
     /// Tells an observer about the packets that `tier` has just answered.

@@ -318,6 +318,14 @@ impl Packet {
         core::mem::replace(self, Packet::gone())
     }
 
+    /// Marks the buffer as given back: no bytes are described any more.
+    #[inline(always)]
+    pub(super) fn set_gone(&mut self) {
+        // A length and a capacity of 0 keep every accessor inside nothing.
+        (self.buffer, self.capacity, self.len, self.offset) = (NonNull::dangling(), 0, 0, 0);
+        self.owner = Owner::Gone;
+    }
+
     /// Copies everything that describes the packet except its bytes, buffer and owner.
     #[inline]
     pub fn copy_metadata(&mut self, from: &Packet) {

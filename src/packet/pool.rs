@@ -90,7 +90,8 @@ impl Pool {
     #[inline]
     pub fn free(&self, packet: &mut Packet) {
         if self.owns(packet) {
-            let index = packet.take().token() as u32;
+            let index = packet.token() as u32;
+            packet.set_gone();
             let _ = self.free.push(index);
         }
     }
@@ -182,7 +183,8 @@ impl PoolCache {
         if !self.pool.owns(packet) {
             return;
         }
-        let index = packet.take().token() as u32;
+        let index = packet.token() as u32;
+        packet.set_gone();
         if self.stock.len() == self.stock.capacity() {
             for index in self.stock.drain(2 * REFILL..) {
                 let _ = self.pool.free.push(index);
