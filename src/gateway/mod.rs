@@ -1,6 +1,8 @@
 //! Policy for users without Open vSwitch: upcall handlers that fill the flow table by themselves.
 
 pub mod bridge;
+#[cfg(feature = "cli")]
+pub mod config;
 pub mod vlan;
 
 pub use bridge::{Bridge, BridgeConfig, BridgeError, BridgeStats, StationInfo};

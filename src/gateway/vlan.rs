@@ -55,6 +55,26 @@ impl VlanSet {
     }
 }
 
+impl core::fmt::Display for VlanSet {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let mut vlans =
+            (1..=4094).filter_map(VlanId::new).filter(|&vlan| self.contains(vlan)).map(VlanId::number).peekable();
+        let mut separator = "";
+        while let Some(first) = vlans.next() {
+            let mut last = first;
+            while let Some(next) = vlans.next_if_eq(&(last + 1)) {
+                last = next;
+            }
+            write!(f, "{separator}{first}")?;
+            if last > first {
+                write!(f, "-{last}")?;
+            }
+            separator = ",";
+        }
+        Ok(())
+    }
+}
+
 impl FromIterator<VlanId> for VlanSet {
     fn from_iter<I: IntoIterator<Item = VlanId>>(vlans: I) -> Self {
         let mut set = VlanSet::none();
@@ -147,6 +167,11 @@ mod tests {
             VlanSet::all().contains(VlanId::new(1).unwrap()) && VlanSet::all().contains(VlanId::new(4094).unwrap())
         );
         assert_eq!(format!("{:?}", [3, 70].into_iter().filter_map(VlanId::new).collect::<VlanSet>()), "{3, 70}");
+        assert_eq!(
+            [5, 3, 4, 9, 4094].into_iter().filter_map(VlanId::new).collect::<VlanSet>().to_string(),
+            "3-5,9,4094"
+        );
+        assert_eq!((VlanSet::all().to_string(), VlanSet::none().to_string()), ("1-4094".to_owned(), String::new()));
     }
 
     #[test]

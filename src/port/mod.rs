@@ -135,7 +135,7 @@ impl PortOptions {
     }
 
     /// The options that are given, by name.
-    fn given(&self) -> impl Iterator<Item = &'static str> {
+    pub fn given(&self) -> impl Iterator<Item = &'static str> {
         [
             ("interface", self.interface.is_some()),
             ("queues", self.queues.is_some()),

@@ -2,7 +2,10 @@
 //!
 //! Each command is a module with its arguments ([`clap::Args`]) and a `run` function; this file only chooses.
 
+mod answer;
 mod bench;
+mod client;
+mod run;
 
 use std::process::ExitCode;
 
@@ -21,12 +24,27 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a switch over real interfaces until it is told to stop.
+    Run(run::Args),
+    /// Show the flows of a running switch.
+    Flows(client::Args),
+    /// Show the counters of a running switch.
+    Stats(client::Args),
+    /// Show the ports of a running switch.
+    Ports(client::Args),
+    /// Show the stations that a running switch has learned.
+    Fdb(client::Args),
     /// Measure the whole worker without port I/O.
     Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Run(args) => run::run(args),
+        Command::Flows(args) => client::run(answer::Request::Flows, &args),
+        Command::Stats(args) => client::run(answer::Request::Stats, &args),
+        Command::Ports(args) => client::run(answer::Request::Ports, &args),
+        Command::Fdb(args) => client::run(answer::Request::Fdb, &args),
         Command::Bench(args) => bench::run(args),
     };
     outcome.unwrap_or_else(|error| {

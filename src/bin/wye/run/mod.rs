@@ -1,0 +1,91 @@
+//! `wye run`: a bridge over real interfaces, until it is told to stop.
+
+mod control;
+pub mod switch;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use wye::gateway::config::{FILE_LEN_MAX, GatewayConfig};
+
+use crate::Outcome;
+use crate::answer::{Ports, Stats, Total};
+use control::Control;
+use switch::Switch;
+
+/// Arguments of `wye run`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The configuration (TOML).
+    config: PathBuf,
+    /// Only check the configuration; open nothing.
+    #[arg(long)]
+    check: bool,
+    /// Print the summary at the end as one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How often the control side works: upkeep, and whether it is time to stop.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Runs a switch.
+pub fn run(args: Args) -> Outcome {
+    let config = read(&args)?;
+    if args.check {
+        println!("{}: {} ports, {} workers", args.config.display(), config.ports.len(), config.workers.count);
+        return Ok(ExitCode::SUCCESS);
+    }
+    // Before anything exists that a signal should clean up. A second signal does not wait for the clean stop.
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    let path = config.control.clone();
+    let control = path.map(|path| Control::bind(&path).map_err(|e| format!("{}: {e}", path.display()))).transpose()?;
+    let switch = Switch::start(config)?;
+    if let Some(control) = &control {
+        control.serve(switch.view())?;
+    }
+    eprintln!("wye: running");
+    let failure = loop {
+        std::thread::sleep(TICK);
+        switch.upkeep();
+        if let Some(failure) = switch.failure() {
+            break Some(failure);
+        }
+        if stop.load(Ordering::Relaxed) || switch.is_exhausted() {
+            break None;
+        }
+    };
+    // The socket goes first: who still asks gets no answer rather than half of one.
+    drop(control);
+    let view = switch.stop();
+    let (stats, ports) = (Stats::of(&view), Ports::of(&view));
+    if args.json {
+        println!("{}", serde_json::to_string(&Total { stats, ports })?);
+    } else {
+        print!("{}\n{}", stats.table(), ports.table());
+    }
+    match failure {
+        Some(failure) => Err(failure.into()),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn read(args: &Args) -> Result<GatewayConfig, Box<dyn std::error::Error>> {
+    use std::io::Read;
+    let name = args.config.display().to_string();
+    let cannot = |e| format!("{name}: cannot read: {e}");
+    let mut text = String::new();
+    let file = std::fs::File::open(&args.config).map_err(cannot)?;
+    file.take(FILE_LEN_MAX + 1).read_to_string(&mut text).map_err(cannot)?;
+    if text.len() as u64 > FILE_LEN_MAX {
+        return Err(format!("{name}: longer than {FILE_LEN_MAX} bytes").into());
+    }
+    Ok(GatewayConfig::parse(&name, &text)?)
+}
