@@ -42,6 +42,17 @@ macro_rules! worker_counters {
         }
 
         impl Stats {
+            /// Adds another reading to this one, counter by counter.
+            pub fn merge(&mut self, other: &Stats) {
+                $(self.$name += other.$name;)*
+                for (sum, n) in self.dropped.iter_mut().zip(&other.dropped) {
+                    *sum += n;
+                }
+                for (sum, n) in self.copies_dropped.iter_mut().zip(&other.copies_dropped) {
+                    *sum += n;
+                }
+            }
+
             /// Name and value of each counter that is not by reason.
             pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
                 [$((stringify!($name), self.$name)),*].into_iter()

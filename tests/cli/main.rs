@@ -1,6 +1,7 @@
 //! The command-line tool, run as a user runs it: what it prints, what it writes, and what it exits with.
 
 mod bench;
+mod demo;
 
 use std::process::{Command, Output};
 

@@ -6,6 +6,8 @@ mod answer;
 mod bench;
 mod client;
 mod run;
+mod demo;
+mod report;
 
 use std::process::ExitCode;
 
@@ -34,6 +36,8 @@ enum Command {
     Ports(client::Args),
     /// Show the stations that a running switch has learned.
     Fdb(client::Args),
+    /// Watch two sites talk in one process; needs no interface and no privilege.
+    Demo(demo::Args),
     /// Measure the whole worker without port I/O.
     Bench(bench::Args),
 }
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
         Command::Stats(args) => client::run(answer::Request::Stats, &args),
         Command::Ports(args) => client::run(answer::Request::Ports, &args),
         Command::Fdb(args) => client::run(answer::Request::Fdb, &args),
+        Command::Demo(args) => demo::run(args),
         Command::Bench(args) => bench::run(args),
     };
     outcome.unwrap_or_else(|error| {
