@@ -339,3 +339,30 @@ fn flow_that_matches_everything_does_not_match_an_invalid_packet() {
     assert_eq!(sink.packets.len(), 6);
     assert_whole(&datapath);
 }
+
+#[test]
+fn observer_is_told_once_per_packet_which_table_knew_its_flow() {
+    #[derive(Default)]
+    struct Tiers(Vec<(observe::Tier, u16)>);
+    impl observe::Observer for Tiers {
+        fn lookup(&mut self, _: &Packet, key: &FlowKey, tier: observe::Tier, _: Option<u32>) {
+            self.0.push((tier, key.base.tp_dst.get()));
+        }
+    }
+    let datapath = datapath();
+    flow(&datapath, 53, vec![Action::Output(2)]);
+    flow(&datapath, 54, vec![Action::Output(2)]);
+    let mut worker = datapath.worker().unwrap();
+    let pool = Arc::clone(datapath.pool());
+    let mut told = Tiers::default();
+    for dports in [&[53][..], &[53, 54, 55], &[53, 53], &[54, 54]] {
+        let mut packets: Vec<Packet> = dports.iter().map(|&d| pool.packet(&udp(d)).unwrap()).collect();
+        packets.iter_mut().for_each(|p| p.in_port = 1);
+        worker.process_observed(&mut packets, Nanos(1), &mut sent(), &mut told);
+        worker.free(&mut packets, |_| {});
+    }
+    use observe::Tier::{Exact, Megaflow, Miss};
+    let expected = [(Megaflow, 53), (Exact, 53), (Megaflow, 54), (Miss, 55)];
+    assert_eq!(told.0[..4], expected);
+    assert_eq!(told.0[4..], [(Exact, 53), (Exact, 53), (Exact, 54), (Exact, 54)]);
+}

@@ -420,14 +420,15 @@ impl<'a, 'b> Round<'a, 'b> {
             self.exact(n);
         }
         if O::ACTIVE {
-            self.tell(exec, n, Tier::Exact, observer);
             observer.stage(Stage::Exact);
+            self.tell(exec, 0..n as u16, Tier::Exact, observer);
         }
         if !self.missed.is_empty() {
+            let asked = if O::ACTIVE { self.missed.clone() } else { Vec::new() };
             self.megaflow();
             if O::ACTIVE {
-                self.tell(exec, n, Tier::Megaflow, observer);
                 observer.stage(Stage::Megaflow);
+                self.tell(exec, asked, Tier::Megaflow, observer);
             }
             if !self.missed.is_empty() {
                 self.upcall(exec, burst, observer);
@@ -627,6 +628,9 @@ impl<'a, 'b> Round<'a, 'b> {
                 self.scratch.flow[i as usize] = number;
                 self.counters.megaflow_hits.add(1);
                 self.counters.subtable_probes.add(probes as u64);
+                if O::ACTIVE {
+                    self.tell(exec, [i], Tier::Megaflow, observer);
+                }
                 continue;
             }
             self.counters.misses.add(1);
@@ -805,13 +809,17 @@ impl<'a, 'b> Round<'a, 'b> {
         Whole { view: self.view, column: self.column, plain: self.scratch.plain, longest: self.scratch.longest }
     }
 
-    /// Tells an observer about the packets that `tier` has just answered.
-    fn tell<O: Observer>(&self, exec: &mut Running<'_, '_>, n: usize, tier: Tier, observer: &mut O) {
-        // After the cache stage everything found is the cache's; the megaflow table's finds are those that it missed.
-        for i in 0..n as u16 {
+    /// Tells an observer about those of `positions` whose flow `tier` has just found.
+    fn tell<O: Observer>(
+        &self,
+        exec: &mut Running<'_, '_>,
+        positions: impl IntoIterator<Item = u16>,
+        tier: Tier,
+        observer: &mut O,
+    ) {
+        for i in positions {
             let number = self.scratch.flow[i as usize];
-            let cached = self.cache.lookup(self.scratch.hash[i as usize]) == Some(number);
-            if number != NO_FLOW && (tier == Tier::Exact || !cached) {
+            if number != NO_FLOW {
                 let key = self.whole_key(i);
                 observer.lookup(exec.packet(self.scratch.refs[i as usize]), &key, tier, Some(number));
             }

@@ -5,9 +5,9 @@
 mod answer;
 mod bench;
 mod client;
-mod run;
 mod demo;
 mod report;
+mod run;
 
 use std::process::ExitCode;
 
