@@ -13,7 +13,7 @@ demo:
 test:
 	@.ci/test.sh
 
-# The C header, from the sources of ffi/capi.
+# The C header, after a change in ffi/capi. `make test` compares it.
 HEADER ?= include/wye.h
 header:
 	$(CARGO) run -q -p wye-capi --example header > $(HEADER).new && mv $(HEADER).new $(HEADER)
@@ -24,9 +24,3 @@ fmt:
 # The model checker alone: the longest way to find out whether sync/ is right.
 loom:
 	STEPS=loom .ci/test.sh
-
-# The C header, after a change in ffi/capi. `make test` compares it.
-header:
-	@mkdir -p include
-	$(CARGO) run -q -p wye-capi --example header > include/wye.h.new
-	@mv include/wye.h.new include/wye.h

@@ -1,7 +1,9 @@
 //! The C ABI of Wye: what `include/wye.h` declares. One file per section of the header.
 //!
-//! [`boundary`] holds what makes C safe to talk to; the exported functions see references. Names are C's names.
+//! `boundary` holds what makes C safe to talk to; the exported functions see references. Names are C's names.
 #![allow(non_camel_case_types)]
+// cbindgen's annotations (`ptrs-as-arrays=[[name;length]]`) look like links to rustdoc.
+#![allow(rustdoc::broken_intra_doc_links)]
 
 mod boundary;
 mod fork;
