@@ -472,6 +472,6 @@ mod tests {
         refused(&format!("{PORT}\n{PORT}"), 5, &["two ports have the name \"a\""]);
         refused(&format!("{PORT}number = 3\n[[port]]\nname = 'b'\nkind = 'tap'\nnumber = 3\n"), 5, &["number 3"]);
         refused(&format!("{PORT}[[port]]\nname = 'b'\nkind = 'tap'\ninterface = 'a'\n"), 4, &["interface \"a\""]);
-        refused("x = [\n", 2, &[]);
+        refused("x = [\n", 1, &["unclosed array"]);
     }
 }

@@ -76,7 +76,7 @@ pub fn line(seconds: f64, sites: &[Reading]) -> String {
         let exact = Tiers::of(&site.stats).shares()[0].1;
         let packets = grouped(site.stats.packets_in);
         let name = site.name.trim_start_matches("site ");
-        out.push_str(&format!("  {name}: {packets} in, {}, cache {exact:.1} %", rate(site.rate)));
+        out.push_str(&format!("  {name} {packets} in, {}, hit {exact:.0} %", rate(site.rate)));
     }
     out
 }
