@@ -406,6 +406,8 @@ impl Datapath {
     // Upcalls.
 
     /// Sets who answers upcalls; without a handler, misses are dropped (`miss`) and `userspace` actions go onto the ring.
+    ///
+    /// A handler that holds a handle of this datapath keeps it alive until the handler is replaced or unset.
     pub fn set_upcall_handler(&self, handler: Option<Arc<dyn UpcallHandler>>) {
         self.publish(|p| p.handler = handler);
     }

@@ -28,6 +28,16 @@ struct Switch {
     bridge: Arc<Bridge>,
     worker: Worker,
     now: Nanos,
+    _detach: Detach,
+}
+
+/// The datapath holds the bridge and the bridge a handle of the datapath: one of them must let go.
+struct Detach(Datapath);
+
+impl Drop for Detach {
+    fn drop(&mut self) {
+        self.0.set_upcall_handler(None);
+    }
 }
 
 impl Switch {
@@ -40,7 +50,8 @@ impl Switch {
             datapath.port_add(PortEntry { number, name, packet_len_max: 1522, up: true }).unwrap();
             bridge.set_port(number, vlans.clone()).unwrap();
         }
-        Switch { worker: datapath.worker().unwrap(), datapath, bridge, now: Nanos(SECOND) }
+        let _detach = Detach(datapath.clone());
+        Switch { worker: datapath.worker().unwrap(), datapath, bridge, now: Nanos(SECOND), _detach }
     }
 
     fn access(config: BridgeConfig, ports: usize) -> Self {
