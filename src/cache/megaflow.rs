@@ -194,12 +194,18 @@ impl<'b, T> MegaflowView<'b, T> {
         hash
     }
 
-    /// The bits in which two base lines differ and that some installed flow looks at, all in one word: 0 if no flow can tell
-    /// the lines apart.
+    /// True if some installed flow may tell two of these base lines apart.
     #[inline(always)]
-    pub fn differing(self, a: &Line, b: &Line) -> u64 {
+    pub fn differ(self, lines: &[Line]) -> bool {
+        let Some(first) = lines.first() else { return false };
+        let mut differing = [0; 8];
+        for line in lines {
+            for i in 0..8 {
+                differing[i] |= line[i] ^ first[i];
+            }
+        }
         let union = &self.subtables.union.base;
-        (0..8).fold(0, |d, i| d | (a[i] ^ b[i]) & union[i])
+        (0..8).fold(0, |d, i| d | differing[i] & union[i]) != 0
     }
 
     /// Flow `number`, if it is alive.

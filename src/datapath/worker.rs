@@ -46,6 +46,10 @@ struct Scratch {
     lines: [LineSet; BURST_MAX],
     hash: [u64; BURST_MAX],
     flow: [u32; BURST_MAX],
+    /// Of packets whose flow only outputs: the port.
+    out: [u32; BURST_MAX],
+    /// How many such packets there are.
+    outs: usize,
     len: [u16; BURST_MAX],
     /// All TCP flags of the round, in the place where a base line has them.
     tcp_flags: u64,
@@ -53,6 +57,8 @@ struct Scratch {
     plain: bool,
     /// The longest packet of the round.
     longest: usize,
+    /// Bytes of the round.
+    bytes: u64,
     /// All packets of the last round were of one flow, so that this one's may well be.
     expect_one_flow: bool,
     /// Lines 1 and up of the packets that have any.
@@ -121,10 +127,13 @@ impl Worker {
                 lines: [0; BURST_MAX],
                 hash: [0; BURST_MAX],
                 flow: [0; BURST_MAX],
+                out: [0; BURST_MAX],
+                outs: 0,
                 len: [0; BURST_MAX],
                 tcp_flags: 0,
                 plain: false,
                 longest: 0,
+                bytes: 0,
                 expect_one_flow: false,
                 more: vec![FlowKey::default(); BURST_MAX].into_boxed_slice(),
             }),
@@ -243,7 +252,7 @@ impl Worker {
         }
         let mut round = Round { view: shared.megaflows.view(&burst), cache, column, scratch, groups, missed, counters };
         round.run::<O, true>(&mut exec, n, &burst, observer);
-        let bytes: u64 = round.scratch.len[..n].iter().map(|&len| u64::from(len)).sum();
+        let bytes = round.scratch.bytes;
         // Recirculated packets go round in order of depth, a burst at a time.
         loop {
             exec.executor.take_recirculated(again);
@@ -414,8 +423,20 @@ impl<'a, 'b> Round<'a, 'b> {
         if O::ACTIVE {
             observer.stage(Stage::Extract);
         }
+        self.scratch.outs = 0;
         if one_flow && n != 0 {
-            self.exact_once(n);
+            if let Some(number) = self.exact_once(n) {
+                if O::ACTIVE {
+                    observer.stage(Stage::Exact);
+                    self.scratch.flow[..n].fill(number);
+                    self.tell(exec, 0..n as u16, Tier::Exact, observer);
+                }
+                self.one_flow(exec, number, n, burst);
+                if O::ACTIVE {
+                    observer.stage(Stage::Execute);
+                }
+                return;
+            }
         } else {
             self.exact(n);
         }
@@ -437,7 +458,11 @@ impl<'a, 'b> Round<'a, 'b> {
                 }
             }
         }
-        self.execute::<FIRST>(exec, n, burst);
+        if self.scratch.plain && self.scratch.outs == n && n != 0 {
+            self.forward(exec, n);
+        } else {
+            self.execute::<FIRST>(exec, n, burst);
+        }
         if O::ACTIVE {
             observer.stage(Stage::Execute);
         }
@@ -450,36 +475,35 @@ impl<'a, 'b> Round<'a, 'b> {
         for i in 0..n.min(AHEAD) {
             exec.packet(self.scratch.refs[i]).prefetch();
         }
-        let (mut tcp_flags, mut longest) = (0, 0);
+        let (mut tcp_flags, mut longest, mut bytes) = (0, 0, 0);
         // Comparing with the first packet is a third of the work of hashing and looking up. It is tried only where the last
         // round suggests that it will do.
-        let comparing = self.scratch.expect_one_flow;
-        let mut first = None;
-        let mut differing = 0;
+        let mut comparing = self.scratch.expect_one_flow;
         self.scratch.plain = FIRST;
         for i in 0..n {
             if i + AHEAD < n {
-                let r = if FIRST { (i + AHEAD) as u16 } else { self.scratch.refs[i + AHEAD] };
-                exec.packet(r).prefetch();
+                let ahead = if FIRST { &mut exec.batch[i + AHEAD] } else { exec.packet(self.scratch.refs[i + AHEAD]) };
+                ahead.prefetch();
             }
-            let r = if FIRST { i as u16 } else { self.scratch.refs[i] };
-            let packet = exec.packet(r);
+            let packet = if FIRST { &mut exec.batch[i] } else { exec.packet(self.scratch.refs[i]) };
             self.scratch.len[i] = packet.len() as u16;
             longest = longest.max(packet.len());
+            bytes += packet.len() as u64;
             let hash = match extract_base(packet) {
                 Some(line) => {
                     tcp_flags |= line[3];
                     self.scratch.base[i] = line;
                     self.scratch.lines[i] = LINE_BASE;
                     if comparing {
-                        differing |= self.view.differing(&line, first.get_or_insert(line));
                         continue;
                     }
                     self.view.cache_hash(PacketKey { base: &line, lines: LINE_BASE, more: &self.scratch.more[i] })
                 }
                 None => {
-                    differing = 1;
-                    self.extract_any(exec, r, i, &mut tcp_flags)
+                    if core::mem::take(&mut comparing) {
+                        self.hash_all(i);
+                    }
+                    self.extract_any(exec, self.scratch.refs[i], i, &mut tcp_flags)
                 }
             };
             self.cache.prefetch(hash);
@@ -487,13 +511,15 @@ impl<'a, 'b> Round<'a, 'b> {
         }
         self.scratch.tcp_flags = tcp_flags & TCP_FLAGS_WORD;
         self.scratch.longest = longest;
-        if comparing && differing != 0 {
+        self.scratch.bytes = bytes;
+        if comparing && self.view.differ(&self.scratch.base[..n]) {
             self.hash_all(n);
+            comparing = false;
         }
-        comparing && differing == 0
+        comparing
     }
 
-    /// The hashes that a round left out in vain.
+    /// The hashes of the first `n` packets, which the round left out in vain.
     #[inline(never)]
     fn hash_all(&mut self, n: usize) {
         for i in 0..n {
@@ -503,9 +529,9 @@ impl<'a, 'b> Round<'a, 'b> {
         }
     }
 
-    /// One lookup for all packets of the round.
+    /// One lookup for all packets of the round, and their flow if the cache knows it.
     #[inline(always)]
-    fn exact_once(&mut self, n: usize) {
+    fn exact_once(&mut self, n: usize) -> Option<u32> {
         self.missed.clear();
         let key = self.key(0);
         let hash = self.view.cache_hash(key);
@@ -515,13 +541,13 @@ impl<'a, 'b> Round<'a, 'b> {
             None => false,
         };
         if hit {
-            self.scratch.flow[..n].fill(number);
             self.counters.exact_hits.add(n as u64);
-        } else {
-            self.scratch.hash[..n].fill(hash);
-            self.scratch.flow[..n].fill(NO_FLOW);
-            self.missed.extend(0..n as u16);
+            return Some(number);
         }
+        self.scratch.hash[..n].fill(hash);
+        self.scratch.flow[..n].fill(NO_FLOW);
+        self.missed.extend(0..n as u16);
+        None
     }
 
     /// The parser for whatever is not the most frequent kind of packet.
@@ -582,14 +608,15 @@ impl<'a, 'b> Round<'a, 'b> {
             let number = self.scratch.flow[i];
             let key =
                 PacketKey { base: &self.scratch.base[i], lines: self.scratch.lines[i], more: &self.scratch.more[i] };
-            let hit = match self.view.flow(number) {
-                // An ended packet has no lines, and no flow must match it, not even one that matches everything.
-                Some(flow) => key.lines != 0 && flow.matches(key),
-                None => false,
-            };
-            if hit {
+            // An ended packet has no lines, and no flow must match it, not even one that matches everything.
+            let found = self.view.flow(number).filter(|flow| key.lines != 0 && flow.matches(key));
+            if let Some(flow) = found {
                 self.column.prefetch(number);
                 hits += 1;
+                if let Some(port) = flow.value.only_output() {
+                    self.scratch.out[i] = port;
+                    self.scratch.outs += 1;
+                }
             } else {
                 self.scratch.flow[i] = NO_FLOW;
                 if self.scratch.lines[i] != 0 {
@@ -600,15 +627,48 @@ impl<'a, 'b> Round<'a, 'b> {
         self.counters.exact_hits.add(hits);
     }
 
+    /// Counts and outputs a round all of whose packets go to the port in `out` and nowhere else. Packets in a row for one port are
+    /// queued together; to group them by flow would cost more than it saves.
+    #[inline(always)]
+    fn forward(&mut self, exec: &mut Running<'_, '_>, n: usize) {
+        let scratch = &mut *self.scratch;
+        let now = exec.settings.now;
+        let first = scratch.out[0];
+        let (mut ports, mut flows) = (0, 0);
+        for i in 0..n {
+            let flags = if scratch.tcp_flags == 0 { 0 } else { scratch.base[i][3] & TCP_FLAGS_WORD };
+            ports |= scratch.out[i] ^ first;
+            flows |= scratch.flow[i] ^ scratch.flow[0];
+            if let Some(cell) = self.column.cell(scratch.flow[i]) {
+                cell.count(1, u64::from(scratch.len[i]), tcp_flags_of(flags), now);
+            }
+        }
+        scratch.expect_one_flow = flows == 0;
+        if ports == 0 {
+            return exec.output_plain(first, &scratch.refs[..n], scratch.longest);
+        }
+        let mut start = 0;
+        while start < n {
+            let port = scratch.out[start];
+            let len = scratch.out[start..n].iter().take_while(|&&out| out == port).count();
+            exec.output_plain(port, &scratch.refs[start..start + len], scratch.longest);
+            start += len;
+        }
+    }
+
     /// Asks the megaflow table for what is in `missed`.
     #[inline(never)]
     fn megaflow(&mut self) {
         let asked = self.missed.len();
-        let Scratch { base, lines, more, flow, hash, .. } = &mut *self.scratch;
+        let Scratch { base, lines, more, flow, out, outs, hash, .. } = &mut *self.scratch;
         let key = |i: u16| PacketKey { base: &base[i as usize], lines: lines[i as usize], more: &more[i as usize] };
         let cache = &mut *self.cache;
-        let probes = self.view.lookup_burst(self.missed, key, |i, number, _| {
+        let probes = self.view.lookup_burst(self.missed, key, |i, number, found| {
             flow[i as usize] = number;
+            if let Some(port) = found.value.only_output() {
+                out[i as usize] = port;
+                *outs += 1;
+            }
             cache.insert(hash[i as usize], number);
         });
         self.counters.megaflow_hits.add((asked - self.missed.len()) as u64);
@@ -698,13 +758,18 @@ impl<'a, 'b> Round<'a, 'b> {
         self.scratch.expect_one_flow = others == 0;
         if others == 0 {
             if first != NO_FLOW && n != 0 {
-                let bytes = self.scratch.len[..n].iter().map(|&len| u64::from(len)).sum();
-                let flags = self.scratch.tcp_flags;
-                self.whole().group(exec, first, &self.scratch.refs[..n], bytes, flags, burst);
+                self.one_flow(exec, first, n, burst);
             }
             return;
         }
         self.by_flow::<FIRST>(exec, n, burst);
+    }
+
+    /// Counts and runs the whole round as one group.
+    #[inline(always)]
+    fn one_flow(&mut self, exec: &mut Running<'_, '_>, number: u32, n: usize, burst: &Burst<'_>) {
+        let (bytes, flags) = (self.scratch.bytes, self.scratch.tcp_flags);
+        self.whole().group(exec, number, &self.scratch.refs[..n], bytes, flags, burst);
     }
 
     /// The round's packets are of several flows.
@@ -765,12 +830,10 @@ impl<'a, 'b> Round<'a, 'b> {
         }
     }
 
-    /// Each packet of the round has its own flow. Packets in a row for one port are queued together.
+    /// Each packet of the round has its own flow.
     #[inline(always)]
     fn singles<const FIRST: bool>(&mut self, exec: &mut Running<'_, '_>, n: usize, burst: &Burst<'_>) {
         let whole = self.whole();
-        let Groups { sorted: row, .. } = &mut *self.groups;
-        let (mut port, mut len) = (u32::MAX, 0);
         for i in 0..n {
             let number = self.scratch.flow[i];
             if number == NO_FLOW {
@@ -778,28 +841,7 @@ impl<'a, 'b> Round<'a, 'b> {
             }
             let r = if FIRST { i as u16 } else { self.scratch.refs[i] };
             let flags = if self.scratch.tcp_flags == 0 { 0 } else { self.scratch.base[i][3] & TCP_FLAGS_WORD };
-            let bytes = u64::from(self.scratch.len[i]);
-            if whole.plain
-                && let Some(entry) = whole.view.flow(number)
-                && let Some(out) = entry.value.only_output()
-            {
-                if let Some(cell) = whole.column.cell(number) {
-                    cell.count(1, bytes, tcp_flags_of(flags), exec.settings.now);
-                }
-                if out != port {
-                    if len != 0 {
-                        exec.output_plain(port, &row[..len], whole.longest);
-                    }
-                    (port, len) = (out, 0);
-                }
-                row[len % BURST_MAX] = r;
-                len += 1;
-            } else {
-                whole.group(exec, number, &[r], bytes, flags, burst);
-            }
-        }
-        if len != 0 {
-            exec.output_plain(port, &row[..len.min(BURST_MAX)], whole.longest);
+            whole.group(exec, number, &[r], u64::from(self.scratch.len[i]), flags, burst);
         }
     }
 

@@ -10,6 +10,15 @@ use core::ops::{Deref, DerefMut};
 use memmap2::{Advice, MmapMut};
 use zerocopy::FromZeros;
 
+/// The usual size of a large page.
+const LARGE_PAGE: usize = 2 << 20;
+
+/// `bytes`, rounded up so that the kernel can give large pages: it aligns only mappings whose length is a whole number of them.
+/// Small arrays stay small.
+fn whole_pages(bytes: usize) -> Option<usize> {
+    if bytes < LARGE_PAGE / 16 { Some(bytes.max(1)) } else { bytes.checked_next_multiple_of(LARGE_PAGE) }
+}
+
 /// An array of `T`, all zero at first. Elements are not dropped.
 ///
 /// *Thread-safety.* That of `[T]`.
@@ -44,7 +53,7 @@ impl<T> Mapped<T> {
     fn map(len: usize) -> std::io::Result<Self> {
         const { assert!(align_of::<T>() <= 4096) };
         let bytes = len.checked_mul(size_of::<T>()).ok_or(std::io::ErrorKind::OutOfMemory)?;
-        let map = MmapMut::map_anon(bytes.max(1))?;
+        let map = MmapMut::map_anon(whole_pages(bytes).ok_or(std::io::ErrorKind::OutOfMemory)?)?;
         // A kernel that refuses costs only speed.
         let _ = map.advise(Advice::HugePage);
         Ok(Mapped { map, len, _elements: PhantomData })

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use wye::datapath::{Config, Datapath, FlowPut};
+use wye::datapath::{Config, Datapath, FlowPut, Worker};
 use wye::flow::action::{Action, Masked, SetField};
 use wye::flow::{FlowKey, FlowMask};
 use wye::port::PortEntry;
 
-use super::measure::{Figure, run};
+use super::measure::{Figure, carry, run};
 use super::trace::{Trace, tuple};
 
 /// A case.
@@ -182,6 +182,15 @@ impl Case {
 
     /// Measures the case, in at most about `limit` plus one pass over the trace.
     pub fn run(&self, limit: Duration) -> Figure {
+        self.with_worker(|worker, trace| run(self.name, worker, trace, limit))
+    }
+
+    /// Carries that many packets, rounded up to whole bursts, without measuring.
+    pub fn carry(&self, packets: u64) {
+        self.with_worker(|worker, trace| carry(worker, trace, packets));
+    }
+
+    fn with_worker<R>(&self, f: impl FnOnce(&mut Worker, &Trace) -> R) -> R {
         let config = Config { cache_entries: self.cache_entries, seed: Some(7), ..Config::default() };
         let datapath = Datapath::new(config).expect("a datapath for the bench");
         for number in 1..=3 {
@@ -192,7 +201,7 @@ impl Case {
         }
         self.install(&datapath);
         let mut worker = datapath.worker().expect("a worker for the bench");
-        let figure = run(self.name, &mut worker, &Trace::new(self.flows), limit);
+        let figure = f(&mut worker, &Trace::new(self.flows));
         let stats = datapath.stats();
         assert_eq!(stats.transmitted, stats.packets_in, "{}: {:?}", self.name, stats.drops().collect::<Vec<_>>());
         figure

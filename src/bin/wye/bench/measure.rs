@@ -1,5 +1,6 @@
 //! The clock around a case.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -77,50 +78,98 @@ fn core_ghz() -> f64 {
     best
 }
 
+/// Puts a trace into buffers as a NIC would: at the headroom, with the sender's bytes, in a ring of buffers.
+struct Receiver<'t> {
+    trace: &'t Trace,
+    pool: Arc<Pool>,
+    buffers: Vec<Packet>,
+    at: usize,
+    ring: usize,
+    now: u64,
+}
+
+impl<'t> Receiver<'t> {
+    fn new(trace: &'t Trace) -> Self {
+        let pool = Pool::new(BUFFERS as u32, 2304, 128).expect("a pool for the bench");
+        let buffers = (0..BUFFERS).filter_map(|_| pool.alloc(64)).collect();
+        Receiver { trace, pool, buffers, at: 0, ring: 0, now: 1 }
+    }
+
+    fn bursts_in_a_pass(&self) -> usize {
+        self.trace.frames().len().div_ceil(BURST).max(4096 / BURST)
+    }
+
+    /// The next burst, and when it came.
+    fn next(&mut self) -> (&mut [Packet], Nanos) {
+        let frames = self.trace.frames();
+        let burst = &mut self.buffers[self.ring..self.ring + BURST];
+        for packet in burst.iter_mut() {
+            self.pool.free(packet);
+            let mut fresh = self.pool.alloc(64).expect("its own buffer is free");
+            fresh.data_mut().copy_from_slice(&frames[self.at]);
+            fresh.in_port = 1;
+            *packet = fresh;
+            self.at += 1;
+            if self.at == frames.len() {
+                self.at = 0;
+            }
+        }
+        self.now += 1000;
+        self.ring = (self.ring + BURST) % BUFFERS;
+        (burst, Nanos(self.now))
+    }
+}
+
+impl Drop for Receiver<'_> {
+    fn drop(&mut self) {
+        self.buffers.iter_mut().for_each(|p| self.pool.free(p));
+    }
+}
+
+/// Carries `packets` packets through `worker` after one pass over the trace, without a clock: a tool that counts instructions looks
+/// at [`counted`] alone.
+pub fn carry(worker: &mut Worker, trace: &Trace, packets: u64) {
+    let mut receiver = Receiver::new(trace);
+    let mut sink = Taking;
+    for _ in 0..receiver.bursts_in_a_pass() {
+        let (burst, now) = receiver.next();
+        worker.process(burst, now, &mut sink);
+    }
+    for _ in 0..packets.div_ceil(BURST as u64) {
+        let (burst, now) = receiver.next();
+        counted(worker, burst, now, &mut sink);
+    }
+}
+
+/// What `callgrind --toggle-collect=*bench::measure::counted*` counts.
+#[inline(never)]
+fn counted(worker: &mut Worker, burst: &mut [Packet], now: Nanos, sink: &mut Taking) {
+    worker.process(burst, now, sink);
+}
+
 /// Runs `trace` through `worker` for at most `limit` and returns the figure of the best windows.
 pub fn run(case: &str, worker: &mut Worker, trace: &Trace, limit: Duration) -> Figure {
-    let pool = Pool::new(BUFFERS as u32, 2304, 128).expect("a pool for the bench");
-    let mut buffers: Vec<Packet> = (0..BUFFERS).filter_map(|_| pool.alloc(64)).collect();
     let mut sink = Taking;
     let overhead =
         (0..1000).map(|_| timestamp()).collect::<Vec<_>>().windows(2).map(|w| w[1] - w[0]).min().unwrap_or(0);
-    let frames = trace.frames();
-    let (mut at, mut ring, mut now) = (0, 0, 1u64);
+    let mut receiver = Receiver::new(trace);
     let mut windows: Vec<f64> = Vec::new();
     let mut bursts: Vec<u32> = Vec::new();
     let started = Instant::now();
     // The first pass over the trace fills tables and caches, and is not counted.
-    let mut warm = frames.len().div_ceil(BURST).max(4096 / BURST);
+    for _ in 0..receiver.bursts_in_a_pass() {
+        let (burst, now) = receiver.next();
+        worker.process(burst, now, &mut sink);
+    }
     loop {
         bursts.clear();
         let window = Instant::now();
-        while window.elapsed() < Duration::from_millis(40) || bursts.is_empty() || warm > 0 {
+        while window.elapsed() < Duration::from_millis(40) {
             for _ in 0..16 {
-                let burst = &mut buffers[ring..ring + BURST];
-                for packet in burst.iter_mut() {
-                    // As received: at the headroom, with the trace's bytes.
-                    let mut fresh = packet.take();
-                    pool.free(&mut fresh);
-                    let mut fresh = pool.alloc(64).expect("its own buffer is free");
-                    fresh.data_mut().copy_from_slice(&frames[at]);
-                    fresh.in_port = 1;
-                    *packet = fresh;
-                    at += 1;
-                    if at == frames.len() {
-                        at = 0;
-                    }
-                }
-                now += 1000;
+                let (burst, now) = receiver.next();
                 let from = timestamp();
-                worker.process(burst, Nanos(now), &mut sink);
+                worker.process(burst, now, &mut sink);
                 bursts.push((timestamp() - from).saturating_sub(overhead) as u32);
-                ring = (ring + BURST) % BUFFERS;
-                if warm > 0 {
-                    warm -= 1;
-                    if warm == 0 {
-                        bursts.clear();
-                    }
-                }
             }
         }
         windows.push(trimmed_mean(&mut bursts) / BURST as f64 / tsc_ghz());
@@ -128,7 +177,6 @@ pub fn run(case: &str, worker: &mut Worker, trace: &Trace, limit: Duration) -> F
         let spread = |w: &[f64]| if w.len() < 3 { f64::MAX } else { (w[2] - w[0]) / w[1] * 100.0 };
         if spread(&windows) <= 4.0 && windows.len() >= 4 || started.elapsed() > limit {
             let ns = windows[windows.len().min(2) - 1];
-            buffers.iter_mut().for_each(|p| pool.free(p));
             return Figure {
                 case: case.to_owned(),
                 tsc_cycles_per_packet: round(ns * REFERENCE_GHZ),

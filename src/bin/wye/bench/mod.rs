@@ -34,6 +34,9 @@ pub struct Args {
     /// Seconds to measure, shared by the chosen cases; setting them up is not counted.
     #[arg(long, value_name = "N", default_value_t = 26.0, value_parser = seconds, allow_negative_numbers = true)]
     seconds: f64,
+    /// Carry N packets of each chosen case and measure nothing: for a tool that counts instructions.
+    #[arg(long, value_name = "N", conflicts_with_all = ["json", "list", "seconds"])]
+    packets: Option<u64>,
 }
 
 /// A number of seconds that is neither negative nor absurd.
@@ -55,7 +58,9 @@ pub fn run(args: Args) -> crate::Outcome {
     let chosen: Vec<&Case> =
         CASES.iter().filter(|c| args.cases.is_empty() || args.cases.iter().any(|p| picks(p, c.name))).collect();
     let mut out = std::io::stdout().lock();
-    if args.list {
+    if let Some(packets) = args.packets {
+        chosen.iter().for_each(|case| case.carry(packets));
+    } else if args.list {
         list(&mut out, &chosen, args.json)?;
     } else {
         measure_all(&mut out, &chosen, &args)?;
