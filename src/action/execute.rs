@@ -5,7 +5,8 @@
 //! instruction drops leave it.
 //!
 //! *Who keeps the packet.* The last instruction of a flow's list may consume the packet itself; earlier outputs and clones
-//! get copies. When the list ends and nobody took the packet, its fate is `transmitted` if a copy went out, else dropped.
+//! get copies, unless nothing but outputs follows and the ports share: then all of them send from the one buffer, and the
+//! port that may take it comes last. When the list ends and nobody took the packet, its fate is `transmitted` if a copy went out, else dropped.
 //!
 //! *Bounds.* The extras, the recirculation list and the pool are bounded. When extras run out, what is queued
 //! for transmission is sent at once, and if that frees none, the copy is dropped and counted.
@@ -39,6 +40,9 @@ const NONE: u16 = u16::MAX;
 pub trait Outside {
     /// Sends the burst to `port`. Returns how many packets were taken from its front, and why the next was not.
     fn transmit(&mut self, port: u32, burst: TxBurst<'_>) -> (usize, DropReason);
+
+    /// True if [`Outside::transmit`] leaves the packets of a [shared](TxBurst::is_shared) burst as they are.
+    fn shares(&self) -> bool;
 
     /// The `userspace` action: `packet` may be changed. `Err` is the reason that counts as the packet's end if it goes no
     /// further; `Ok` gives actions to carry out on it.
@@ -89,6 +93,21 @@ struct TxQueue {
     refs: [u16; BURST_MAX],
 }
 
+impl TxQueue {
+    #[inline(always)]
+    fn add(&mut self, at: usize, group: &[u16]) {
+        match group {
+            // Where each packet of a burst has its own flow, a group is one packet: no call to copy two bytes.
+            &[r] => self.refs[at % BURST_MAX] = r,
+            _ => self.refs[at..at + group.len()].copy_from_slice(group),
+        }
+        self.len += group.len() as u16;
+    }
+}
+
+/// The length of the longest packet of a group, if all its packets are of the batch and none has rarer metadata.
+pub type Plain = Option<usize>;
+
 /// A port that was looked up in this burst.
 #[derive(Clone, Copy, Debug)]
 struct Way {
@@ -98,6 +117,9 @@ struct Way {
 }
 
 const NO_WAY: Way = Way { port: u32::MAX, slot: 0, packet_len_max: 0 };
+
+/// Ports that an executor remembers at a time, by the low bits of their numbers.
+const WAYS: usize = 8;
 
 /// A packet that waits to be looked up again.
 #[derive(Clone, Copy, Debug)]
@@ -123,8 +145,11 @@ pub struct Executor {
     queues: Box<[TxQueue]>,
     /// Slots with a non-empty queue, and the port's number.
     active: Vec<(u16, u32)>,
-    /// The port that was output to last.
-    way: Way,
+    /// The same for packets that other ports send too. They are sent first, because the others may be taken.
+    shared_queues: Box<[TxQueue]>,
+    shared_active: Vec<(u16, u32)>,
+    /// Ports that were output to lately.
+    ways: [Way; WAYS],
     recirculated: Vec<Recirculated>,
     pool: PoolCache,
     random: u64,
@@ -166,7 +191,9 @@ impl Executor {
             // All zero, so that only the queues of ports in use take memory.
             queues: vec![TxQueue { len: 0, mixed: false, refs: [0; BURST_MAX] }; PORTS_MAX].into_boxed_slice(),
             active: Vec::with_capacity(PORTS_MAX),
-            way: NO_WAY,
+            shared_queues: vec![TxQueue { len: 0, mixed: false, refs: [0; BURST_MAX] }; PORTS_MAX].into_boxed_slice(),
+            shared_active: Vec::with_capacity(PORTS_MAX),
+            ways: [NO_WAY; WAYS],
             recirculated: Vec::with_capacity(REFS),
             pool,
             random: seed | 1,
@@ -179,7 +206,7 @@ impl Executor {
     pub fn begin(&mut self, n: usize) {
         self.fates[..n].fill(Fate::Undecided);
         self.transmitted = 0;
-        self.way = NO_WAY;
+        self.ways = [NO_WAY; WAYS];
     }
 
     /// Packets of the batch whose fate is `transmitted`.
@@ -256,21 +283,19 @@ impl<O: Outside> Exec<'_, O> {
         (original != NONE).then_some(original as usize)
     }
 
-    /// Runs `program` over `group` and ends the packets that it leaves over.
+    /// Runs `program` over `group` and ends the packets that it leaves over. `plain` is the length of the longest packet if all are of
+    /// the batch and none has rarer metadata, as far as the caller knows.
     #[inline]
-    pub fn run(&mut self, program: &Program, group: &[u16]) {
-        if let Some(port) = program.only_output() {
-            return self.output(port, group);
-        }
+    pub fn run(&mut self, program: &Program, group: &[u16], plain: Plain) {
         let mut refs = [0u16; BURST_MAX];
         for chunk in group.chunks(BURST_MAX) {
             refs[..chunk.len()].copy_from_slice(chunk);
-            self.list(program, &mut refs[..chunk.len()]);
+            self.list(program, &mut refs[..chunk.len()], plain);
         }
     }
 
     /// Runs a list that owns its packets: whatever is left at its end ends here.
-    fn list(&mut self, program: &Program, group: &mut [u16]) {
+    fn list(&mut self, program: &Program, group: &mut [u16], mut plain: Plain) {
         let mut n = group.len();
         for (i, op) in program.ops.iter().enumerate() {
             let last = i + 1 == program.ops.len();
@@ -278,26 +303,47 @@ impl<O: Outside> Exec<'_, O> {
             if live.is_empty() {
                 return;
             }
-            n = self.op(op, live, last);
+            n = self.op(op, live, last, &mut plain);
         }
         for &r in &group[..n] {
             self.end_of_list(r);
         }
     }
 
-    /// Runs one instruction; returns how many packets are left, moved to the group's front.
-    fn op(&mut self, op: &Op, group: &mut [u16], last: bool) -> usize {
+    /// Runs one instruction; returns how many packets are left, moved to the group's front, and keeps `plain` true.
+    #[inline(always)]
+    fn op(&mut self, op: &Op, group: &mut [u16], last: bool, plain: &mut Plain) -> usize {
         match op {
             Op::Output(port) if last => {
-                self.output(*port, group);
+                match *plain {
+                    Some(longest) => self.output_plain(*port, group, longest),
+                    None => self.output(*port, group),
+                }
                 return 0;
             }
+            Op::Route(addresses) => {
+                return self.each(group, |_, p| ttl::route(p, addresses));
+            }
+            Op::PushVlan { tpid, tci } => {
+                return self.push(group, vlan::LEN, plain, |p| vlan::push(p, *tpid, *tci));
+            }
+            Op::Outputs(ports) => {
+                self.outputs(ports, group, *plain);
+                return 0;
+            }
+            _ => self.rarer_op(op, group, last, plain),
+        }
+    }
+
+    #[inline(never)]
+    fn rarer_op(&mut self, op: &Op, group: &mut [u16], last: bool, plain: &mut Plain) -> usize {
+        match op {
             Op::Output(port) => self.with_copies(group, |exec, copies| exec.output(*port, copies)),
             Op::Clone(then) if last => {
-                self.list(then, group);
+                self.list(then, group, *plain);
                 return 0;
             }
-            Op::Clone(then) => self.with_copies(group, |exec, copies| exec.list(then, copies)),
+            Op::Clone(then) => self.with_copies(group, |exec, copies| exec.list(then, copies, None)),
             Op::Recirc(id) => {
                 if last {
                     self.recirculate(*id, group);
@@ -308,31 +354,22 @@ impl<O: Outside> Exec<'_, O> {
             Op::SetEthernet(addresses) => {
                 return self.each(group, |_, p| ethernet::set_addresses(p, addresses));
             }
-            Op::Route(addresses) => {
-                return self.each(group, |_, p| {
-                    ttl::dec_ttl(p)?;
-                    ethernet::set_addresses(p, addresses)
-                });
-            }
             Op::DecTtl => return self.each(group, |_, p| ttl::dec_ttl(p)),
-            Op::Set(field) => return self.set(field, group),
-            Op::PushVlan { tpid, tci } => {
-                return self.push(group, vlan::LEN, |p| vlan::push(p, *tpid, *tci));
-            }
+            Op::Set(field) => return self.set(field, group, plain),
             Op::PopVlan => return self.each(group, |_, p| vlan::pop(p)),
             Op::PushMpls { lse, ethertype } => {
-                return self.push(group, mpls::LEN, |p| mpls::push(p, *lse, *ethertype));
+                return self.push(group, mpls::LEN, plain, |p| mpls::push(p, *lse, *ethertype));
             }
             Op::AddMpls { lse, ethertype, tun_flags } => {
-                return self.push(group, mpls::LEN, |p| mpls::add(p, *lse, *ethertype, *tun_flags));
+                return self.push(group, mpls::LEN, plain, |p| mpls::add(p, *lse, *ethertype, *tun_flags));
             }
             Op::PopMpls { ethertype } => return self.each(group, |_, p| mpls::pop(p, *ethertype)),
             Op::PushEth { dst, src } => {
-                return self.push(group, crate::wire::ethernet::HEADER_LEN, |p| ethernet::push(p, *dst, *src));
+                return self.push(group, crate::wire::ethernet::HEADER_LEN, plain, |p| ethernet::push(p, *dst, *src));
             }
             Op::PopEth => return self.each(group, |_, p| ethernet::pop(p)),
             Op::PushNsh(header) => {
-                return self.push(group, nsh::push_len(header), |p| nsh::push(p, header));
+                return self.push(group, nsh::push_len(header), plain, |p| nsh::push(p, header));
             }
             Op::PopNsh => return self.each(group, |_, p| nsh::pop(p)),
             Op::Hash { algorithm, basis } => {
@@ -343,6 +380,7 @@ impl<O: Outside> Exec<'_, O> {
                 });
             }
             Op::Trunc(len) => {
+                *plain = None;
                 return self.each(group, |executor, p| {
                     let ext = executor.ext_mut(p).ok_or(DropReason::NoBuffer)?;
                     ext.trunc_len = *len;
@@ -370,10 +408,10 @@ impl<O: Outside> Exec<'_, O> {
                     }
                 }
                 if !last {
-                    self.with_copies(&chosen[..n], |exec, copies| exec.list(then, copies));
+                    self.with_copies(&chosen[..n], |exec, copies| exec.list(then, copies, None));
                     return group.len();
                 }
-                self.list(then, &mut chosen[..n]);
+                self.list(then, &mut chosen[..n], *plain);
                 group[..m].copy_from_slice(&rest[..m]);
                 return m;
             }
@@ -390,12 +428,12 @@ impl<O: Outside> Exec<'_, O> {
                     }
                 }
                 if last {
-                    self.list(greater, &mut long[..n]);
-                    self.list(less_equal, &mut short[..m]);
+                    self.list(greater, &mut long[..n], *plain);
+                    self.list(less_equal, &mut short[..m], *plain);
                     return 0;
                 }
-                self.with_copies(&long[..n], |exec, copies| exec.list(greater, copies));
-                self.with_copies(&short[..m], |exec, copies| exec.list(less_equal, copies));
+                self.with_copies(&long[..n], |exec, copies| exec.list(greater, copies, None));
+                self.with_copies(&short[..m], |exec, copies| exec.list(less_equal, copies, None));
             }
             Op::Userspace(request) => {
                 if last {
@@ -410,6 +448,8 @@ impl<O: Outside> Exec<'_, O> {
                 }
                 return 0;
             }
+            // In `op`.
+            Op::Outputs(_) | Op::Route(_) | Op::PushVlan { .. } => {}
         }
         group.len()
     }
@@ -424,7 +464,8 @@ impl<O: Outside> Exec<'_, O> {
         // The usual group: packets of the batch, none of which fails.
         let mut done = 0;
         for &r in group.iter() {
-            let Some(packet) = self.batch.get_mut(r as usize).filter(|_| r < EXTRA_BASE) else { break };
+            // The batch ends before `EXTRA_BASE`.
+            let Some(packet) = self.batch.get_mut(r as usize) else { break };
             if let Err(reason) = f(self.executor, packet) {
                 self.end(r, Fate::Dropped(reason));
                 return self.each_from(group, done, done + 1, f);
@@ -467,11 +508,22 @@ impl<O: Outside> Exec<'_, O> {
         &mut self,
         group: &mut [u16],
         room: usize,
+        plain: &mut Plain,
         mut f: impl FnMut(&mut Packet) -> Result<(), DropReason>,
     ) -> usize {
-        for r in group.iter_mut() {
-            if self.packet(*r).headroom() < room {
-                *r = self.move_to_pool(*r);
+        if let Some(longest) = plain {
+            *longest += room;
+        }
+        let mut least = usize::MAX;
+        for &r in group.iter() {
+            least = least.min(self.packet(r).headroom());
+        }
+        if least < room {
+            *plain = None;
+            for r in group.iter_mut() {
+                if self.packet(*r).headroom() < room {
+                    *r = self.move_to_pool(*r);
+                }
             }
         }
         self.each(group, |_, p| f(p))
@@ -606,39 +658,88 @@ impl<O: Outside> Exec<'_, O> {
 
     #[inline(always)]
     fn queue(&mut self, port: u32, group: &[u16], longest: usize, mixed: bool) {
-        if port != self.executor.way.port && !self.find_way(port, group) {
-            return;
-        }
-        let way = self.executor.way;
+        let Some(way) = self.way(port) else { return self.no_way(port, group) };
         let queue = &mut self.executor.queues[way.slot as usize];
         let at = queue.len as usize;
         // Strictly less, so that a full queue is always sent by `enqueue`.
         if longest > way.packet_len_max as usize || at + group.len() >= BURST_MAX {
             return self.output_any(port, group);
         }
-        match group {
-            // Where each packet of a burst has its own flow, a group is one packet: no call to copy two bytes.
-            &[r] => queue.refs[at] = r,
-            _ => queue.refs[at..at + group.len()].copy_from_slice(group),
-        }
-        queue.len += group.len() as u16;
+        queue.add(at, group);
         queue.mixed |= mixed;
         if at == 0 && !group.is_empty() {
             self.executor.active.push((way.slot, way.port));
         }
     }
 
+    /// Outputs to several ports with which a list ends.
+    #[inline(always)]
+    fn outputs(&mut self, ports: &[u32], group: &mut [u16], plain: Plain) {
+        let Some((&last, others)) = ports.split_last() else { return };
+        match plain {
+            Some(longest) if self.outside.shares() => {
+                for &port in others {
+                    self.queue_shared(port, group, longest);
+                }
+                self.output_plain(last, group, longest);
+            }
+            _ => {
+                for &port in others {
+                    self.with_copies(group, |exec, copies| exec.output(port, copies));
+                }
+                self.output(last, group);
+            }
+        }
+    }
+
+    /// Queues plain packets for `port` that will be output again.
+    #[inline(always)]
+    fn queue_shared(&mut self, port: u32, group: &[u16], longest: usize) {
+        self.executor.tally.copies += group.len() as u64;
+        let Some(way) = self.way(port) else {
+            let reason = self.why_no_way(port);
+            self.executor.tally.copies_dropped[reason.index()] += group.len() as u64;
+            return;
+        };
+        let queue = &mut self.executor.shared_queues[way.slot as usize];
+        let at = queue.len as usize;
+        if longest > way.packet_len_max as usize || at + group.len() > BURST_MAX {
+            return self.queue_shared_any(way, group);
+        }
+        queue.add(at, group);
+        if at == 0 && !group.is_empty() {
+            self.executor.shared_active.push((way.slot, way.port));
+        }
+    }
+
+    /// As `queue_shared`, a packet at a time.
+    #[cold]
+    fn queue_shared_any(&mut self, way: Way, group: &[u16]) {
+        for &r in group {
+            if self.packet(r).len() > way.packet_len_max as usize {
+                self.executor.tally.copies_dropped[DropReason::TxTooLong.index()] += 1;
+                continue;
+            }
+            if self.executor.shared_queues[way.slot as usize].len as usize == BURST_MAX {
+                self.flush_shared();
+            }
+            let queue = &mut self.executor.shared_queues[way.slot as usize];
+            let at = queue.len as usize;
+            queue.add(at, &[r]);
+            if at == 0 {
+                self.executor.shared_active.push((way.slot, way.port));
+            }
+        }
+    }
+
     /// As [`Exec::output`], a packet at a time.
     #[inline(never)]
     fn output_any(&mut self, port: u32, group: &[u16]) {
-        if port != self.executor.way.port && !self.find_way(port, group) {
-            return;
-        }
-        let way = self.executor.way;
+        let Some(way) = self.way(port) else { return self.no_way(port, group) };
         for &r in group {
             let packet = self.packet(r);
             if packet.ext != 0 || packet.len() > way.packet_len_max as usize {
-                self.output_unusual(r);
+                self.output_unusual(way, r);
             } else {
                 self.enqueue(way, r);
             }
@@ -657,30 +758,46 @@ impl<O: Outside> Exec<'_, O> {
         queue.len += 1;
         queue.mixed |= mixed;
         if at + 1 == BURST_MAX {
+            // What is taken now may still wait elsewhere to be sent as well.
+            self.flush_shared();
             self.flush_port(way.slot, way.port);
             self.executor.active.retain(|(slot, _)| *slot != way.slot);
         }
     }
 
-    /// Looks the port up; ends the group's packets if it cannot be sent to.
+    /// The way to a port that can be sent to.
+    #[inline(always)]
+    fn way(&mut self, port: u32) -> Option<Way> {
+        let way = self.executor.ways[port as usize % WAYS];
+        if way.port == port { Some(way) } else { self.find_way(port) }
+    }
+
     #[cold]
-    fn find_way(&mut self, port: u32, group: &[u16]) -> bool {
-        let reason = match self.settings.ports.with_slot(port) {
-            Some((slot, entry)) if entry.up => {
-                self.executor.way = Way { port, slot, packet_len_max: entry.packet_len_max };
-                return true;
-            }
+    fn find_way(&mut self, port: u32) -> Option<Way> {
+        let (slot, entry) = self.settings.ports.with_slot(port).filter(|(_, entry)| entry.up)?;
+        let way = Way { port, slot, packet_len_max: entry.packet_len_max };
+        self.executor.ways[port as usize % WAYS] = way;
+        Some(way)
+    }
+
+    /// Why there is no way to `port`.
+    fn why_no_way(&self, port: u32) -> DropReason {
+        match self.settings.ports.with_slot(port) {
             Some(_) => DropReason::PortDown,
             None => DropReason::InvalidPort,
-        };
+        }
+    }
+
+    /// Ends packets for a port that cannot be sent to.
+    #[cold]
+    fn no_way(&mut self, port: u32, group: &[u16]) {
+        let reason = self.why_no_way(port);
         group.iter().for_each(|&r| self.end(r, Fate::Dropped(reason)));
-        false
     }
 
     /// Output of a packet with rarer metadata, or too long.
     #[cold]
-    fn output_unusual(&mut self, r: u16) {
-        let way = self.executor.way;
+    fn output_unusual(&mut self, way: Way, r: u16) {
         let ext = self.packet(r).ext;
         if ext != 0 {
             let len = core::mem::take(&mut self.executor.exts[ext as usize].trunc_len) as usize;
@@ -698,6 +815,9 @@ impl<O: Outside> Exec<'_, O> {
     /// Sends everything that is queued.
     #[inline(always)]
     pub fn flush(&mut self) {
+        if !self.executor.shared_active.is_empty() {
+            self.flush_shared();
+        }
         while let Some((slot, port)) = self.executor.active.pop() {
             self.flush_port(slot, port);
         }
@@ -719,6 +839,19 @@ impl<O: Outside> Exec<'_, O> {
         } else {
             queue.mixed = false;
             self.flush_unusual(slot, len, taken, reason);
+        }
+    }
+
+    /// Sends what other ports send as well.
+    fn flush_shared(&mut self) {
+        let Executor { shared_queues, shared_active, extra, tally, .. } = &mut *self.executor;
+        while let Some((slot, port)) = shared_active.pop() {
+            let queue = &mut shared_queues[slot as usize];
+            let refs = &queue.refs[..core::mem::take(&mut queue.len) as usize];
+            let (taken, reason) = self.outside.transmit(port, TxBurst::new(self.batch, extra, refs).shared());
+            let taken = taken.min(refs.len());
+            tally.copies_transmitted += taken as u64;
+            tally.copies_dropped[reason.index()] += (refs.len() - taken) as u64;
         }
     }
 
@@ -795,14 +928,17 @@ impl<O: Outside> Exec<'_, O> {
             }
             *self.packet(r) = packet;
             match answer.map(|actions| Program::compile(&actions)) {
-                Ok(Ok(program)) => self.list(&program, &mut [r]),
+                Ok(Ok(program)) => self.list(&program, &mut [r], None),
                 Ok(Err(_)) => self.end(r, Fate::Dropped(DropReason::UnsupportedAction)),
                 Err(fate) => self.end(r, fate),
             }
         }
     }
 
-    fn set(&mut self, field: &SetField, group: &mut [u16]) -> usize {
+    fn set(&mut self, field: &SetField, group: &mut [u16], plain: &mut Plain) -> usize {
+        if matches!(field, SetField::Priority(_) | SetField::Tunnel(_)) {
+            *plain = None;
+        }
         match field {
             SetField::SkbMark(m) => self.each(group, |_, p| {
                 p.skb_mark = m.apply(p.skb_mark);

@@ -11,6 +11,8 @@ pub const NESTING_MAX: usize = 32;
 #[derive(Debug)]
 pub(super) enum Op {
     Output(u32),
+    /// Two outputs or more with which a list ends: nothing changes the packet in between.
+    Outputs(Box<[u32]>),
     LbOutput(u32),
     Userspace(Arc<Userspace>),
     /// The most frequent rewrite: both Ethernet addresses, all bits.
@@ -144,6 +146,12 @@ fn compile(actions: &[Action], depth: usize) -> Result<Program, CompileError> {
             ops.remove(i);
         }
         i += 1;
+    }
+    let others = ops.iter().rposition(|op| !matches!(op, Op::Output(_))).map_or(0, |last| last + 1);
+    if ops.len() - others >= 2 {
+        let ports = ops.drain(others..).filter_map(|op| if let Op::Output(port) = op { Some(port) } else { None });
+        let ports = ports.collect();
+        ops.push(Op::Outputs(ports));
     }
     Ok(Program { ops: ops.into_boxed_slice() })
 }

@@ -352,11 +352,12 @@ impl LocalPorts {
     fn hand_over(&mut self, ring: u16, mut burst: TxBurst<'_>) -> (usize, DropReason) {
         let Some(exchange) = &self.exchange else { return (0, DropReason::PortDown) };
         let Ring { queue, home, .. } = &exchange.rings[usize::from(ring)];
+        let may_take = !burst.is_shared();
         let mut n = 0;
         let mut reason = DropReason::TxFull;
         while n < burst.len() && !queue.is_full() {
             let packet = burst.get(n);
-            let is_ours = exchange.pool.owns(packet);
+            let is_ours = may_take && exchange.pool.owns(packet);
             let Some(mut moved) = (if is_ours { Some(packet.take()) } else { self.pool.alloc(packet.len()) }) else {
                 reason = DropReason::NoBuffer;
                 break;
@@ -388,6 +389,11 @@ impl LocalPorts {
 }
 
 impl Sink for LocalPorts {
+    #[inline]
+    fn shares(&self) -> bool {
+        true
+    }
+
     fn transmit(&mut self, port: u32, burst: TxBurst<'_>) -> (usize, DropReason) {
         match self.ways.get(port as usize).copied().unwrap_or(Way::None) {
             Way::Local(slot) => {

@@ -32,6 +32,12 @@ pub trait Sink {
     /// Sends a burst to a port. Returns how many packets were taken from the front, and the reason that counts for the others. Of the
     /// taken packets, those whose descriptor was not [taken](Packet::take) are freed by the worker.
     fn transmit(&mut self, port: u32, burst: TxBurst<'_>) -> (usize, DropReason);
+
+    /// True if the sink leaves alone what is in a [shared](TxBurst::is_shared) burst. Then a packet for several ports is sent to all
+    /// of them from one buffer; else all ports but the last get copies.
+    fn shares(&self) -> bool {
+        false
+    }
 }
 
 /// No flow: not looked up yet, or not found.
@@ -302,7 +308,7 @@ impl Worker {
                 Err(reason) => exec.end(r, Fate::Dropped(reason)),
             }
         }
-        exec.run(program, &group[..valid]);
+        exec.run(program, &group[..valid], None);
         let mut round = Round { view: shared.megaflows.view(&burst), cache, column, scratch, groups, missed, counters };
         loop {
             exec.executor.take_recirculated(again);
@@ -391,7 +397,7 @@ impl Whole<'_, '_> {
         match entry.value.only_output() {
             Some(port) if self.plain => exec.output_plain(port, refs, self.longest),
             Some(port) => exec.output(port, refs),
-            None => exec.run(entry.value.program(burst), refs),
+            None => exec.run(entry.value.program(burst), refs, self.plain.then_some(self.longest)),
         }
     }
 }
@@ -733,7 +739,7 @@ impl<'a, 'b> Round<'a, 'b> {
                     }
                 }
                 match Program::compile(&actions) {
-                    Ok(program) => exec.run(&program, &[r]),
+                    Ok(program) => exec.run(&program, &[r], None),
                     Err(_) => exec.end(r, Fate::Dropped(DropReason::UnsupportedAction)),
                 }
                 return;
@@ -920,6 +926,11 @@ impl Outside for Outer<'_> {
     #[inline]
     fn transmit(&mut self, port: u32, burst: TxBurst<'_>) -> (usize, DropReason) {
         self.sink.transmit(port, burst)
+    }
+
+    #[inline]
+    fn shares(&self) -> bool {
+        self.sink.shares()
     }
 
     fn userspace(

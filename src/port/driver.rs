@@ -113,6 +113,7 @@ pub struct TxBurst<'a> {
     batch: &'a mut [Packet],
     extra: &'a mut [Packet],
     refs: &'a [u16],
+    is_shared: bool,
 }
 
 /// References from here on are into the second array.
@@ -121,7 +122,19 @@ pub const EXTRA_BASE: u16 = BURST_MAX as u16;
 impl<'a> TxBurst<'a> {
     /// A burst of the packets that `refs` names: numbers below [`EXTRA_BASE`] in `batch`, the others in `extra`.
     pub fn new(batch: &'a mut [Packet], extra: &'a mut [Packet], refs: &'a [u16]) -> Self {
-        TxBurst { batch, extra, refs }
+        TxBurst { batch, extra, refs, is_shared: false }
+    }
+
+    /// The same burst, of packets that go to other ports as well: none of them may be taken or changed.
+    pub fn shared(self) -> Self {
+        TxBurst { is_shared: true, ..self }
+    }
+
+    /// True if a driver must leave the packets as they are, descriptors and bytes, and send copies of its own: others will
+    /// send them too.
+    #[inline]
+    pub fn is_shared(&self) -> bool {
+        self.is_shared
     }
 
     /// Packets in the burst.
@@ -161,7 +174,7 @@ pub trait Driver: Send {
     /// Sends packets from the front of the burst and returns how many were accepted. Those behind are the caller's to count and
     /// drop. Of the accepted ones, a descriptor that is not [`Owner::Gone`] afterwards was copied and is the caller's to free.
     ///
-    /// The burst names no packet twice, and the driver may take each: who still needs one sends a copy. A packet that is
+    /// The driver may take each packet, and none is named twice, unless the burst is [shared](TxBurst::is_shared). A packet that is
     /// longer than [`Driver::packet_len_max`] is the caller's mistake: it is skipped (accepted, not sent, counted in
     /// [`PortStats::tx_dropped`]); so is a descriptor that is [`Owner::Gone`] already, uncounted.
     fn tx_burst(&mut self, burst: TxBurst<'_>) -> usize;

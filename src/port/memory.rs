@@ -22,14 +22,14 @@ impl Lane {
         Arc::new(Lane { queue: ArrayQueue::new(capacity.max(1)), pool: Arc::clone(pool) })
     }
 
-    /// Puts `packet` into the queue, by move if the receiver's pool owns it, else by copy. False when the queue is full or no
+    /// Puts `packet` into the queue, by move if that is allowed and the receiver's pool owns it, else by copy. False when the queue is full or no
     /// buffer is free or large enough; the packet is then untouched.
-    fn put(&self, packet: &mut Packet) -> bool {
+    fn put(&self, packet: &mut Packet, may_move: bool) -> bool {
         // Each lane has one writer, so room that is seen here is still there below.
         if self.queue.is_full() {
             return false;
         }
-        let mut moved = if self.pool.owns(packet) {
+        let mut moved = if may_move && self.pool.owns(packet) {
             packet.take()
         } else {
             let Some(copy) = self.pool.packet(packet.data()) else { return false };
@@ -144,13 +144,14 @@ impl Driver for Memory {
 
     fn tx_burst(&mut self, mut burst: TxBurst<'_>) -> usize {
         let mut accepted = 0;
+        let may_move = !burst.is_shared();
         while self.is_up() && accepted < burst.len() {
             let packet = burst.get(accepted);
             let len = packet.len();
             if len > self.packet_len_max {
                 self.stats.tx_dropped += 1;
             } else if packet.owner() != Owner::Gone {
-                if !self.tx.put(packet) {
+                if !self.tx.put(packet, may_move) {
                     break;
                 }
                 self.stats.count_tx(len);
@@ -179,7 +180,7 @@ impl Peer {
     pub fn send(&mut self, bytes: &[u8]) -> bool {
         match self.to_port.pool.packet(bytes) {
             Some(mut packet) => {
-                let sent = self.to_port.put(&mut packet);
+                let sent = self.to_port.put(&mut packet, true);
                 self.to_port.pool.free(&mut packet);
                 sent
             }
@@ -189,7 +190,7 @@ impl Peer {
 
     /// Sends `packet` itself if it is of the port's pool, else a copy of it, as [`Peer::send`].
     pub fn send_packet(&mut self, packet: &mut Packet) -> bool {
-        self.to_port.put(packet)
+        self.to_port.put(packet, true)
     }
 
     /// The bytes of the next packet that the port sent.

@@ -432,6 +432,7 @@ impl Driver for AfXdp {
 
     fn tx_burst(&mut self, mut burst: TxBurst<'_>) -> usize {
         self.reclaim();
+        let may_take = !burst.is_shared();
         let mut accepted = 0;
         let mut has_kicked = false;
         while accepted < burst.len() {
@@ -447,7 +448,7 @@ impl Driver for AfXdp {
                 accepted += 1;
                 continue;
             }
-            let is_own = self.frames.owns(packet);
+            let is_own = may_take && self.frames.owns(packet);
             if queue.tx.room() == 0 || !is_own && self.frames.free() == 0 {
                 if has_kicked {
                     break;

@@ -44,6 +44,10 @@ impl Sink for Taking {
     fn transmit(&mut self, _port: u32, burst: TxBurst<'_>) -> (usize, DropReason) {
         (burst.len(), DropReason::TxFull)
     }
+
+    fn shares(&self) -> bool {
+        true
+    }
 }
 
 /// The frequency of the time stamp counter, GHz.
