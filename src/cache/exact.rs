@@ -54,24 +54,10 @@ impl ExactCache {
         !self.buckets.is_empty()
     }
 
-    /// Asks the CPU to load the bucket of `hash`.
+    /// The cache for a loop of lookups.
     #[inline(always)]
-    pub fn prefetch(&self, hash: u64) {
-        if let Some(bucket) = self.buckets.get(hash as usize & self.mask) {
-            crate::wire::simd::prefetch(bucket);
-        }
-    }
-
-    /// The flow number remembered for `hash`. It may be stale: the caller compares.
-    #[inline(always)]
-    pub fn lookup(&self, hash: u64) -> Option<u32> {
-        let bucket = &self.buckets.get(hash as usize & self.mask)?.0;
-        let tag = hash >> 32;
-        let e = bucket[preferred(hash)];
-        if e >> 32 == tag && e as u32 != 0 {
-            return Some(e as u32 - 1);
-        }
-        bucket.iter().find(|&&e| e >> 32 == tag && e as u32 != 0).map(|&e| e as u32 - 1)
+    pub fn view(&self) -> CacheView<'_> {
+        CacheView { buckets: &self.buckets, mask: self.mask }
     }
 
     /// Remembers `flow` for `hash`: in place of what was remembered for it, else in its preferred place if that is free, else
@@ -107,6 +93,41 @@ impl ExactCache {
     }
 }
 
+/// A cache while nothing is remembered or forgotten: what a loop of lookups needs, for registers to hold.
+#[derive(Clone, Copy)]
+pub struct CacheView<'c> {
+    buckets: &'c [Bucket],
+    mask: usize,
+}
+
+impl core::fmt::Debug for CacheView<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("CacheView").field("entries", &(self.buckets.len() * WAYS)).finish()
+    }
+}
+
+impl CacheView<'_> {
+    /// Asks the CPU to load the bucket of `hash`.
+    #[inline(always)]
+    pub fn prefetch(self, hash: u64) {
+        if let Some(bucket) = self.buckets.get(hash as usize & self.mask) {
+            crate::wire::simd::prefetch(bucket);
+        }
+    }
+
+    /// The flow number remembered for `hash`. It may be stale: the caller compares.
+    #[inline(always)]
+    pub fn lookup(self, hash: u64) -> Option<u32> {
+        let bucket = &self.buckets.get(hash as usize & self.mask)?.0;
+        let tag = hash >> 32;
+        let e = bucket[preferred(hash)];
+        if e >> 32 == tag && e as u32 != 0 {
+            return Some(e as u32 - 1);
+        }
+        bucket.iter().find(|&&e| e >> 32 == tag && e as u32 != 0).map(|&e| e as u32 - 1)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,19 +137,19 @@ mod tests {
         let mut cache = ExactCache::new(64);
         let hash = |i: u64| i << 32 | 5;
         (0..9).for_each(|i| cache.insert(hash(i + 1), i as u32));
-        let kept = (0..9).filter(|&i| cache.lookup(hash(i + 1)) == Some(i as u32)).count();
+        let kept = (0..9).filter(|&i| cache.view().lookup(hash(i + 1)) == Some(i as u32)).count();
         assert_eq!(kept, 8);
-        assert_eq!(cache.lookup(hash(9)), Some(8));
+        assert_eq!(cache.view().lookup(hash(9)), Some(8));
         cache.forget(hash(9));
-        assert_eq!(cache.lookup(hash(9)), None);
+        assert_eq!(cache.view().lookup(hash(9)), None);
     }
 
     #[test]
     fn cache_of_no_entries_never_hits() {
         let mut cache = ExactCache::new(0);
         cache.insert(1, 1);
-        cache.prefetch(1);
-        assert_eq!(cache.lookup(1), None);
+        cache.view().prefetch(1);
+        assert_eq!(cache.view().lookup(1), None);
         assert!(!cache.is_enabled());
     }
 
@@ -137,6 +158,6 @@ mod tests {
         let mut cache = ExactCache::new(8);
         cache.insert(7, 1);
         cache.insert(7, 2);
-        assert_eq!(cache.lookup(7), Some(2));
+        assert_eq!(cache.view().lookup(7), Some(2));
     }
 }

@@ -67,13 +67,24 @@ impl<T> Entry<T> {
     /// True if the flow matches the packet.
     #[inline(always)]
     pub fn matches(&self, key: PacketKey<'_>) -> bool {
-        let mask = &*self.mask;
-        let differs = (0..8).fold(0, |d, i| d | (key.base[i] & mask.base[i]) ^ self.base[i]);
-        differs == 0 && (mask.lines == LINE_BASE || self.matches_further(key))
+        self.matches_base(key.base) && (self.is_base() || self.matches_further(key))
     }
 
+    /// True if the flow matches the packet as far as line 0 goes.
+    #[inline(always)]
+    pub fn matches_base(&self, base: &Line) -> bool {
+        (0..8).fold(0, |d, i| d | (base[i] & self.mask.base[i]) ^ self.base[i]) == 0
+    }
+
+    /// True if the flow looks at line 0 alone.
+    #[inline(always)]
+    pub fn is_base(&self) -> bool {
+        self.more.is_none()
+    }
+
+    /// True if the flow matches the packet in the lines behind line 0.
     #[inline(never)]
-    fn matches_further(&self, key: PacketKey<'_>) -> bool {
+    pub fn matches_further(&self, key: PacketKey<'_>) -> bool {
         let mut stored = self.more.iter().flatten();
         (1..LINES).filter(|i| self.mask.lines & 1 << i != 0).all(|i| {
             let (Some(own), mask, packet) = (stored.next(), &self.mask.whole.0.lines()[i], key.line(i)) else {

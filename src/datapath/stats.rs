@@ -196,12 +196,10 @@ impl FlowColumn {
         self.cells.get(number as usize)
     }
 
-    /// Asks the CPU to load flow `number`'s cell.
+    /// All cells, by flow number.
     #[inline(always)]
-    pub(super) fn prefetch(&self, number: u32) {
-        if let Some(cell) = self.cells.get(number as usize) {
-            crate::wire::simd::prefetch(cell);
-        }
+    pub(super) fn cells(&self) -> &[FlowCell] {
+        &self.cells
     }
 }
 

@@ -16,7 +16,7 @@ use super::{Datapath, Published};
 use crate::action::Program;
 use crate::action::execute::{Exec, Executor, Outside, Recirculated, Settings, Tally};
 use crate::cache::exact::ExactCache;
-use crate::cache::megaflow::{MegaflowView, PacketKey};
+use crate::cache::megaflow::{Entry, MegaflowView, PacketKey};
 use crate::flow::action::{Action, Userspace};
 use crate::flow::extract::{self, ExtractOptions, extract_base};
 use crate::flow::key::{LINE_BASE, Line, LineSet};
@@ -68,7 +68,7 @@ struct Scratch {
     /// All packets of the last round were of one flow, so that this one's may well be.
     expect_one_flow: bool,
     /// Lines 1 and up of the packets that have any.
-    more: Box<[FlowKey]>,
+    more: Box<[FlowKey; BURST_MAX]>,
 }
 
 /// Places of the grouping's hash table.
@@ -141,7 +141,7 @@ impl Worker {
                 longest: 0,
                 bytes: 0,
                 expect_one_flow: false,
-                more: vec![FlowKey::default(); BURST_MAX].into_boxed_slice(),
+                more: vec![FlowKey::default(); BURST_MAX].try_into().expect("as many as asked for"),
             }),
             groups: Box::new(Groups {
                 slots: [0; SLOTS],
@@ -485,6 +485,7 @@ impl<'a, 'b> Round<'a, 'b> {
         // Comparing with the first packet is a third of the work of hashing and looking up. It is tried only where the last
         // round suggests that it will do.
         let mut comparing = self.scratch.expect_one_flow;
+        let view = self.view;
         self.scratch.plain = FIRST;
         for i in 0..n {
             if i + AHEAD < n {
@@ -503,7 +504,7 @@ impl<'a, 'b> Round<'a, 'b> {
                     if comparing {
                         continue;
                     }
-                    self.view.cache_hash(PacketKey { base: &line, lines: LINE_BASE, more: &self.scratch.more[i] })
+                    view.cache_hash(PacketKey { base: &line, lines: LINE_BASE, more: &self.scratch.more[i] })
                 }
                 None => {
                     if core::mem::take(&mut comparing) {
@@ -512,7 +513,7 @@ impl<'a, 'b> Round<'a, 'b> {
                     self.extract_any(exec, self.scratch.refs[i], i, &mut tcp_flags)
                 }
             };
-            self.cache.prefetch(hash);
+            self.cache.view().prefetch(hash);
             self.scratch.hash[i] = hash;
         }
         self.scratch.tcp_flags = tcp_flags & TCP_FLAGS_WORD;
@@ -530,7 +531,7 @@ impl<'a, 'b> Round<'a, 'b> {
     fn hash_all(&mut self, n: usize) {
         for i in 0..n {
             let hash = self.view.cache_hash(self.key(i as u16));
-            self.cache.prefetch(hash);
+            self.cache.view().prefetch(hash);
             self.scratch.hash[i] = hash;
         }
     }
@@ -541,7 +542,7 @@ impl<'a, 'b> Round<'a, 'b> {
         self.missed.clear();
         let key = self.key(0);
         let hash = self.view.cache_hash(key);
-        let number = self.cache.lookup(hash).unwrap_or(NO_FLOW);
+        let number = self.cache.view().lookup(hash).unwrap_or(NO_FLOW);
         let hit = match self.view.flow(number) {
             Some(flow) => flow.matches(key),
             None => false,
@@ -600,56 +601,69 @@ impl<'a, 'b> Round<'a, 'b> {
     /// Asks the exact-match cache; positions that it does not answer go to `missed`.
     #[inline(always)]
     fn exact(&mut self, n: usize) {
+        let (view, cache, cells) = (self.view, self.cache.view(), self.column.cells());
+        let Scratch { base, lines, more, hash, flow, out, .. } = &mut *self.scratch;
         self.missed.clear();
-        for i in 0..n {
-            let flow = match self.cache.lookup(self.scratch.hash[i]) {
-                Some(flow) => flow,
-                None => NO_FLOW,
-            };
-            self.scratch.flow[i] = flow;
-            self.view.prefetch(flow);
+        for (flow, &hash) in flow[..n].iter_mut().zip(&hash[..n]) {
+            *flow = cache.lookup(hash).unwrap_or(NO_FLOW);
+            view.prefetch(*flow);
         }
-        let mut hits = 0;
+        // Counted are the rarer cases.
+        let (mut misses, mut others) = (0, 0);
         for i in 0..n {
-            let number = self.scratch.flow[i];
-            let key =
-                PacketKey { base: &self.scratch.base[i], lines: self.scratch.lines[i], more: &self.scratch.more[i] };
+            let number = flow[i];
             // An ended packet has no lines, and no flow must match it, not even one that matches everything.
-            let found = self.view.flow(number).filter(|flow| key.lines != 0 && flow.matches(key));
-            if let Some(flow) = found {
-                self.column.prefetch(number);
-                hits += 1;
-                if let Some(port) = flow.value.only_output() {
-                    self.scratch.out[i] = port;
-                    self.scratch.outs += 1;
+            let found = match view.flow(number) {
+                Some(found)
+                    if lines[i] != 0
+                        && found.matches_base(&base[i])
+                        && (found.is_base() || further(found, &base[i], lines[i], &more[i])) =>
+                {
+                    found
                 }
-            } else {
-                self.scratch.flow[i] = NO_FLOW;
-                if self.scratch.lines[i] != 0 {
-                    self.missed.push(i as u16);
+                _ => {
+                    misses += 1;
+                    flow[i] = NO_FLOW;
+                    if lines[i] != 0 {
+                        self.missed.push(i as u16);
+                    }
+                    continue;
                 }
+            };
+            if let Some(cell) = cells.get(number as usize) {
+                crate::wire::simd::prefetch(cell);
+            }
+            match found.value.only_output() {
+                Some(port) => out[i] = port,
+                None => others += 1,
             }
         }
-        self.counters.exact_hits.add(hits);
+        self.scratch.outs = n - misses - others;
+        self.counters.exact_hits.add((n - misses) as u64);
     }
 
     /// Counts and outputs a round all of whose packets go to the port in `out` and nowhere else. Packets in a row for one port are
     /// queued together; to group them by flow would cost more than it saves.
     #[inline(always)]
     fn forward(&mut self, exec: &mut Running<'_, '_>, n: usize) {
-        let scratch = &mut *self.scratch;
-        let now = exec.settings.now;
-        let first = scratch.out[0];
+        let (cells, now) = (self.column.cells(), exec.settings.now);
+        let Scratch { base, flow, out, len, tcp_flags, .. } = &*self.scratch;
+        let (first, first_flow) = (out[0], flow[0]);
         let (mut ports, mut flows) = (0, 0);
-        for i in 0..n {
-            let flags = if scratch.tcp_flags == 0 { 0 } else { scratch.base[i][3] & TCP_FLAGS_WORD };
-            ports |= scratch.out[i] ^ first;
-            flows |= scratch.flow[i] ^ scratch.flow[0];
-            if let Some(cell) = self.column.cell(scratch.flow[i]) {
-                cell.count(1, u64::from(scratch.len[i]), tcp_flags_of(flags), now);
+        let mut each = |i: usize, flags: u64| {
+            ports |= out[i] ^ first;
+            flows |= flow[i] ^ first_flow;
+            if let Some(cell) = cells.get(flow[i] as usize) {
+                cell.count(1, u64::from(len[i]), flags, now);
             }
+        };
+        if *tcp_flags == 0 {
+            (0..n).for_each(|i| each(i, 0));
+        } else {
+            (0..n).for_each(|i| each(i, tcp_flags_of(base[i][3] & TCP_FLAGS_WORD)));
         }
-        scratch.expect_one_flow = flows == 0;
+        self.scratch.expect_one_flow = flows == 0;
+        let scratch = &*self.scratch;
         if ports == 0 {
             return exec.output_plain(first, &scratch.refs[..n], scratch.longest);
         }
@@ -873,6 +887,12 @@ impl<'a, 'b> Round<'a, 'b> {
             }
         }
     }
+}
+
+/// Not inlined, so that a key is put together only where it is needed.
+#[inline(never)]
+fn further(flow: &Entry<FlowValue>, base: &Line, lines: LineSet, more: &FlowKey) -> bool {
+    flow.matches_further(PacketKey { base, lines, more })
 }
 
 /// Where a base line's word 3 has the TCP flags.
