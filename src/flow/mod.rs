@@ -2,7 +2,7 @@
 //! as OVS netlink attributes ([`netlink`]) and as the text of `ovs-dpctl` ([`text`]).
 
 pub mod action;
-#[cfg(any(test, feature = "testing"))]
+#[cfg(any(test, feature = "arbitrary"))]
 pub mod arbitrary;
 pub mod attr;
 pub mod ext;

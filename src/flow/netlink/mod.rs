@@ -26,7 +26,7 @@ pub(crate) use action::NSH_TLVS_MAX;
 pub use action::{decode_actions, encode_actions};
 pub(crate) use key::decode_key_with;
 pub use key::{decode_key, decode_mask, encode_key, encode_mask, exact_mask};
-#[cfg(any(test, feature = "testing"))]
+#[cfg(any(test, feature = "arbitrary"))]
 pub(crate) use key::{has_ct_tuple, settle};
 pub(crate) use set::{apart, decode_apart, encode as encode_set};
 pub use wire::{AttrName, CodecError, Fault};
