@@ -68,6 +68,7 @@ macro_rules! case {
 
 /// All cases.
 pub const CASES: &[Case] = &[
+    case!("l4-1", "1 L4 megaflow, 1 connection", 1, Table::L4),
     case!("l4-1k", "1 L4 megaflow, 1k connections", 1_000, Table::L4),
     case!("mega1024-1k", "1024 megaflows, 1 mask, 1k connections", 1_000, Table::Masks(1)),
     case!("l4-100k", "1 L4 megaflow, 100k connections", 100_000, Table::L4),

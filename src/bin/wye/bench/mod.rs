@@ -22,7 +22,8 @@ use budget::Budget;
 /// Arguments of `wye bench`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Only the cases whose name contains PATTERN or, if it has `*` or `?`, matches it; may be given several times.
+    /// Only the cases whose name contains PATTERN or, if it has `*` or `?`, matches it, or is PATTERN after `=`; may be given several
+    /// times.
     #[arg(long = "case", value_name = "PATTERN")]
     cases: Vec<String>,
     /// Name the cases instead of running them.
@@ -35,7 +36,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 26.0, value_parser = seconds, allow_negative_numbers = true)]
     seconds: f64,
     /// Carry N packets of each chosen case and measure nothing: for a tool that counts instructions.
-    #[arg(long, value_name = "N", conflicts_with_all = ["json", "list", "seconds"])]
+    #[arg(long, value_name = "N", conflicts_with_all = ["json", "list"])]
     packets: Option<u64>,
 }
 
@@ -150,6 +151,9 @@ fn legend(figures: &[Figure]) -> String {
 
 /// Whether `pattern` picks the case `name`.
 fn picks(pattern: &str, name: &str) -> bool {
+    if let Some(whole) = pattern.strip_prefix('=') {
+        return whole == name;
+    }
     if pattern.contains(['*', '?']) { glob(pattern.as_bytes(), name.as_bytes()) } else { name.contains(pattern) }
 }
 
@@ -211,6 +215,8 @@ mod tests {
     fn patterns_are_parts_of_a_name_or_globs_over_all_of_it() {
         for (pattern, name, picked) in [
             ("l4", "l4-1k", true),
+            ("=l4", "l4-1k", false),
+            ("=l4-1k", "l4-1k", true),
             ("1k", "l4-1k", true),
             ("masks*", "nocache-masks1-100k", false),
             ("*masks?-*", "nocache-masks1-100k", true),

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# How many instructions does a packet take through the whole worker? Counted by callgrind, so the figure is the same whatever else
+# the machine does: it tells whether a change added work, not how long the work takes.
+#
+#   benches/instructions.sh [CASE…]      the cases of `wye bench --list`; a choice of them by default
+#
+# Prints a line per case: its name, instructions per packet, and the ratio to the newest record in benches/record/ if that has the case.
+# The SIMD level is avx2, because valgrind knows no AVX-512; WYE_SIMD=portable counts the portable twin.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+packets=32000
+cases=("$@")
+[ $# -gt 0 ] || cases=(l4-1k mega1024-1k masks64-100k nocache-masks16-100k rewrite-1k push-vlan-1k output2-1k)
+export WYE_SIMD=${WYE_SIMD:-avx2}
+record=$(ls benches/record/*-instructions.txt 2>/dev/null | sort | tail -1 || true)
+
+cargo build -q --release --features cli --bin wye
+wye=${CARGO_TARGET_DIR:-target}/release/wye
+log=$(mktemp) out=$(mktemp)
+trap 'rm -f "$log" "$out"' EXIT
+printf '%-22s %14s  %s\n' case instructions "${record:+of $(basename "$record")}"
+for case in "${cases[@]}"; do
+    if ! "$wye" bench --list | grep -qE "^$case +"; then
+        echo "no case '$case'; wye bench --list names them" >&2
+        exit 1
+    fi
+    valgrind --tool=callgrind --callgrind-out-file="$out" --toggle-collect='*bench::measure::counted*' \
+        "$wye" bench --case "=$case" --packets $packets >"$log" 2>&1 || { tail -5 "$log"; exit 1; }
+    awk -v case="$case" -v packets=$packets -v record="${record:-/dev/null}" '
+        BEGIN { while ((getline line < record) > 0) { split(line, f, " "); if (f[1] == case) old = f[2] } }
+        /Collected/ { n = $NF / packets; printf "%-22s %14.1f  %s\n", case, n, old ? sprintf("%.3f", n / old) : "" }' "$log"
+done
