@@ -11,8 +11,11 @@
 //! *Bounds.* The extras, the recirculation list and the pool are bounded. When extras run out, what is queued
 //! for transmission is sent at once, and if that frees none, the copy is dropped and counted.
 
+mod transmit;
+
 use std::sync::Arc;
 
+use self::transmit::Transmit;
 use super::bond::BondTable;
 use super::program::{Op, Program};
 use super::{ethernet, hash, mpls, nsh, set_field, ttl, vlan};
@@ -21,10 +24,9 @@ use crate::flow::action::{Action, SetField, Userspace};
 use crate::flow::extract::{ExtractOptions, extract_whole};
 use crate::flow::key::{LINE_OPTIONS, LINE_TUNNEL};
 use crate::meter::MeterTable;
-use crate::packet::buffer::PACKET_LEN_MAX;
 use crate::packet::{DropReason, Fate, Owner, Packet, PacketFlags, PoolCache};
 use crate::port::driver::{BURST_MAX, EXTRA_BASE, TxBurst};
-use crate::port::table::{PORTS_MAX, PortTable};
+use crate::port::table::PortTable;
 use crate::time::Nanos;
 
 /// Extra packets that may exist at a time within a burst.
@@ -84,42 +86,8 @@ pub struct Tally {
     pub recirculated: u64,
 }
 
-/// The packets that wait for one port.
-#[derive(Clone, Copy, Debug)]
-struct TxQueue {
-    len: u16,
-    /// An extra, or a packet with rarer metadata, is among them.
-    mixed: bool,
-    refs: [u16; BURST_MAX],
-}
-
-impl TxQueue {
-    #[inline(always)]
-    fn add(&mut self, at: usize, group: &[u16]) {
-        match group {
-            // Where each packet of a burst has its own flow, a group is one packet: no call to copy two bytes.
-            &[r] => self.refs[at % BURST_MAX] = r,
-            _ => self.refs[at..at + group.len()].copy_from_slice(group),
-        }
-        self.len += group.len() as u16;
-    }
-}
-
 /// The length of the longest packet of a group, if all its packets are of the batch and none has rarer metadata.
 pub type Plain = Option<usize>;
-
-/// A port that was looked up in this burst.
-#[derive(Clone, Copy, Debug)]
-struct Way {
-    port: u32,
-    slot: u16,
-    packet_len_max: u32,
-}
-
-const NO_WAY: Way = Way { port: u32::MAX, slot: 0, packet_len_max: 0 };
-
-/// Ports that an executor remembers at a time, by the low bits of their numbers.
-const WAYS: usize = 8;
 
 /// A packet that waits to be looked up again.
 #[derive(Clone, Copy, Debug)]
@@ -142,14 +110,7 @@ pub struct Executor {
     fates: [Fate; BURST_MAX],
     /// Packets of the batch that a port took.
     transmitted: usize,
-    queues: Box<[TxQueue]>,
-    /// Slots with a non-empty queue, and the port's number.
-    active: Vec<(u16, u32)>,
-    /// The same for packets that other ports send too. They are sent first, because the others may be taken.
-    shared_queues: Box<[TxQueue]>,
-    shared_active: Vec<(u16, u32)>,
-    /// Ports that were output to lately.
-    ways: [Way; WAYS],
+    tx: Transmit,
     recirculated: Vec<Recirculated>,
     pool: PoolCache,
     random: u64,
@@ -188,12 +149,7 @@ impl Executor {
             free_exts: (1..EXTS_MAX as u16).rev().collect(),
             fates: [Fate::Undecided; BURST_MAX],
             transmitted: 0,
-            // All zero, so that only the queues of ports in use take memory.
-            queues: vec![TxQueue { len: 0, mixed: false, refs: [0; BURST_MAX] }; PORTS_MAX].into_boxed_slice(),
-            active: Vec::with_capacity(PORTS_MAX),
-            shared_queues: vec![TxQueue { len: 0, mixed: false, refs: [0; BURST_MAX] }; PORTS_MAX].into_boxed_slice(),
-            shared_active: Vec::with_capacity(PORTS_MAX),
-            ways: [NO_WAY; WAYS],
+            tx: Transmit::new(),
             recirculated: Vec::with_capacity(REFS),
             pool,
             random: seed | 1,
@@ -206,7 +162,7 @@ impl Executor {
     pub fn begin(&mut self, n: usize) {
         self.fates[..n].fill(Fate::Undecided);
         self.transmitted = 0;
-        self.ways = [NO_WAY; WAYS];
+        self.tx.begin();
     }
 
     /// Packets of the batch whose fate is `transmitted`.
@@ -319,17 +275,13 @@ impl<O: Outside> Exec<'_, O> {
                     Some(longest) => self.output_plain(*port, group, longest),
                     None => self.output(*port, group),
                 }
-                return 0;
+                0
             }
-            Op::Route(addresses) => {
-                return self.each(group, |_, p| ttl::route(p, addresses));
-            }
-            Op::PushVlan { tpid, tci } => {
-                return self.push(group, vlan::LEN, plain, |p| vlan::push(p, *tpid, *tci));
-            }
+            Op::Route(addresses) => self.each(group, |_, p| ttl::route(p, addresses)),
+            Op::PushVlan { tpid, tci } => self.push(group, vlan::LEN, plain, |p| vlan::push(p, *tpid, *tci)),
             Op::Outputs(ports) => {
                 self.outputs(ports, group, *plain);
-                return 0;
+                0
             }
             _ => self.rarer_op(op, group, last, plain),
         }
@@ -635,238 +587,6 @@ impl<O: Outside> Exec<'_, O> {
     fn end_of_list(&mut self, r: u16) {
         let copied = self.packet(r).flags.contains(PacketFlags::COPIED_OUT);
         self.end(r, if copied { Fate::Transmitted } else { Fate::Dropped(DropReason::NoOutput) });
-    }
-
-    /// Queues the group for `port`.
-    #[inline(always)]
-    pub fn output(&mut self, port: u32, group: &[u16]) {
-        let (mut longest, mut ext, mut mixed) = (0, 0, false);
-        for &r in group {
-            mixed |= r >= EXTRA_BASE;
-            let packet = self.packet(r);
-            longest = longest.max(packet.len());
-            ext |= packet.ext;
-        }
-        if ext != 0 { self.output_any(port, group) } else { self.queue(port, group, longest, mixed) }
-    }
-
-    /// As [`Exec::output`] for packets of the batch that have no rarer metadata and are at most `longest` bytes.
-    #[inline(always)]
-    pub fn output_plain(&mut self, port: u32, group: &[u16], longest: usize) {
-        self.queue(port, group, longest, false);
-    }
-
-    #[inline(always)]
-    fn queue(&mut self, port: u32, group: &[u16], longest: usize, mixed: bool) {
-        let Some(way) = self.way(port) else { return self.no_way(port, group) };
-        let queue = &mut self.executor.queues[way.slot as usize];
-        let at = queue.len as usize;
-        // Strictly less, so that a full queue is always sent by `enqueue`.
-        if longest > way.packet_len_max as usize || at + group.len() >= BURST_MAX {
-            return self.output_any(port, group);
-        }
-        queue.add(at, group);
-        queue.mixed |= mixed;
-        if at == 0 && !group.is_empty() {
-            self.executor.active.push((way.slot, way.port));
-        }
-    }
-
-    /// Outputs to several ports with which a list ends.
-    #[inline(always)]
-    fn outputs(&mut self, ports: &[u32], group: &mut [u16], plain: Plain) {
-        let Some((&last, others)) = ports.split_last() else { return };
-        match plain {
-            Some(longest) if self.outside.shares() => {
-                for &port in others {
-                    self.queue_shared(port, group, longest);
-                }
-                self.output_plain(last, group, longest);
-            }
-            _ => {
-                for &port in others {
-                    self.with_copies(group, |exec, copies| exec.output(port, copies));
-                }
-                self.output(last, group);
-            }
-        }
-    }
-
-    /// Queues plain packets for `port` that will be output again.
-    #[inline(always)]
-    fn queue_shared(&mut self, port: u32, group: &[u16], longest: usize) {
-        self.executor.tally.copies += group.len() as u64;
-        let Some(way) = self.way(port) else {
-            let reason = self.why_no_way(port);
-            self.executor.tally.copies_dropped[reason.index()] += group.len() as u64;
-            return;
-        };
-        let queue = &mut self.executor.shared_queues[way.slot as usize];
-        let at = queue.len as usize;
-        if longest > way.packet_len_max as usize || at + group.len() > BURST_MAX {
-            return self.queue_shared_any(way, group);
-        }
-        queue.add(at, group);
-        if at == 0 && !group.is_empty() {
-            self.executor.shared_active.push((way.slot, way.port));
-        }
-    }
-
-    /// As `queue_shared`, a packet at a time.
-    #[cold]
-    fn queue_shared_any(&mut self, way: Way, group: &[u16]) {
-        for &r in group {
-            if self.packet(r).len() > way.packet_len_max as usize {
-                self.executor.tally.copies_dropped[DropReason::TxTooLong.index()] += 1;
-                continue;
-            }
-            if self.executor.shared_queues[way.slot as usize].len as usize == BURST_MAX {
-                self.flush_shared();
-            }
-            let queue = &mut self.executor.shared_queues[way.slot as usize];
-            let at = queue.len as usize;
-            queue.add(at, &[r]);
-            if at == 0 {
-                self.executor.shared_active.push((way.slot, way.port));
-            }
-        }
-    }
-
-    /// As [`Exec::output`], a packet at a time.
-    #[inline(never)]
-    fn output_any(&mut self, port: u32, group: &[u16]) {
-        let Some(way) = self.way(port) else { return self.no_way(port, group) };
-        for &r in group {
-            let packet = self.packet(r);
-            if packet.ext != 0 || packet.len() > way.packet_len_max as usize {
-                self.output_unusual(way, r);
-            } else {
-                self.enqueue(way, r);
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn enqueue(&mut self, way: Way, r: u16) {
-        let mixed = r >= EXTRA_BASE || self.batch[r as usize].ext != 0;
-        let queue = &mut self.executor.queues[way.slot as usize];
-        let at = queue.len as usize;
-        if at == 0 {
-            self.executor.active.push((way.slot, way.port));
-        }
-        queue.refs[at % BURST_MAX] = r;
-        queue.len += 1;
-        queue.mixed |= mixed;
-        if at + 1 == BURST_MAX {
-            // What is taken now may still wait elsewhere to be sent as well.
-            self.flush_shared();
-            self.flush_port(way.slot, way.port);
-            self.executor.active.retain(|(slot, _)| *slot != way.slot);
-        }
-    }
-
-    /// The way to a port that can be sent to.
-    #[inline(always)]
-    fn way(&mut self, port: u32) -> Option<Way> {
-        let way = self.executor.ways[port as usize % WAYS];
-        if way.port == port { Some(way) } else { self.find_way(port) }
-    }
-
-    #[cold]
-    fn find_way(&mut self, port: u32) -> Option<Way> {
-        let (slot, entry) = self.settings.ports.with_slot(port).filter(|(_, entry)| entry.up)?;
-        let way = Way { port, slot, packet_len_max: entry.packet_len_max };
-        self.executor.ways[port as usize % WAYS] = way;
-        Some(way)
-    }
-
-    /// Why there is no way to `port`.
-    fn why_no_way(&self, port: u32) -> DropReason {
-        match self.settings.ports.with_slot(port) {
-            Some(_) => DropReason::PortDown,
-            None => DropReason::InvalidPort,
-        }
-    }
-
-    /// Ends packets for a port that cannot be sent to.
-    #[cold]
-    fn no_way(&mut self, port: u32, group: &[u16]) {
-        let reason = self.why_no_way(port);
-        group.iter().for_each(|&r| self.end(r, Fate::Dropped(reason)));
-    }
-
-    /// Output of a packet with rarer metadata, or too long.
-    #[cold]
-    fn output_unusual(&mut self, way: Way, r: u16) {
-        let ext = self.packet(r).ext;
-        if ext != 0 {
-            let len = core::mem::take(&mut self.executor.exts[ext as usize].trunc_len) as usize;
-            if len != 0 {
-                self.packet(r).truncate(len.min(PACKET_LEN_MAX));
-            }
-        }
-        if self.packet(r).len() > way.packet_len_max as usize {
-            self.end(r, Fate::Dropped(DropReason::TxTooLong));
-        } else {
-            self.enqueue(way, r);
-        }
-    }
-
-    /// Sends everything that is queued.
-    #[inline(always)]
-    pub fn flush(&mut self) {
-        if !self.executor.shared_active.is_empty() {
-            self.flush_shared();
-        }
-        while let Some((slot, port)) = self.executor.active.pop() {
-            self.flush_port(slot, port);
-        }
-    }
-
-    #[inline(always)]
-    fn flush_port(&mut self, slot: u16, port: u32) {
-        let Executor { queues, extra, fates, transmitted, .. } = &mut *self.executor;
-        let queue = &mut queues[slot as usize];
-        let refs = &queue.refs[..core::mem::take(&mut queue.len) as usize];
-        let (taken, reason) = self.outside.transmit(port, TxBurst::new(self.batch, extra, refs));
-        let taken = taken.min(refs.len());
-        let len = refs.len();
-        if taken == len && !queue.mixed {
-            for &r in refs {
-                fates[r as usize % BURST_MAX] = Fate::Transmitted;
-            }
-            *transmitted += len;
-        } else {
-            queue.mixed = false;
-            self.flush_unusual(slot, len, taken, reason);
-        }
-    }
-
-    /// Sends what other ports send as well.
-    fn flush_shared(&mut self) {
-        let Executor { shared_queues, shared_active, extra, tally, .. } = &mut *self.executor;
-        while let Some((slot, port)) = shared_active.pop() {
-            let queue = &mut shared_queues[slot as usize];
-            let refs = &queue.refs[..core::mem::take(&mut queue.len) as usize];
-            let (taken, reason) = self.outside.transmit(port, TxBurst::new(self.batch, extra, refs).shared());
-            let taken = taken.min(refs.len());
-            tally.copies_transmitted += taken as u64;
-            tally.copies_dropped[reason.index()] += (refs.len() - taken) as u64;
-        }
-    }
-
-    /// Ends the packets of a flushed queue some of which were refused, are extras, or have metadata to free.
-    #[inline(never)]
-    fn flush_unusual(&mut self, slot: u16, len: usize, taken: usize, reason: DropReason) {
-        for i in 0..len {
-            let r = self.executor.queues[slot as usize].refs[i];
-            if i < taken && r >= EXTRA_BASE && self.executor.stands_for[(r - EXTRA_BASE) as usize] == NONE {
-                self.executor.tally.copies_transmitted += 1;
-                self.free_extra(r);
-            } else {
-                self.end(r, if i < taken { Fate::Transmitted } else { Fate::Dropped(reason) });
-            }
-        }
     }
 
     fn recirculate(&mut self, id: u32, group: &[u16]) {
