@@ -17,11 +17,12 @@ record=$(ls benches/record/*-instructions.txt 2>/dev/null | sort | tail -1 || tr
 
 cargo build -q --release --features cli --bin wye
 wye=${CARGO_TARGET_DIR:-target}/release/wye
+known=$("$wye" bench --list)
 log=$(mktemp) out=$(mktemp)
 trap 'rm -f "$log" "$out"' EXIT
 printf '%-22s %14s  %s\n' case instructions "${record:+of $(basename "$record")}"
 for case in "${cases[@]}"; do
-    if ! "$wye" bench --list | grep -qE "^$case +"; then
+    if ! grep -qE "^$case +" <<<"$known"; then
         echo "no case '$case'; wye bench --list names them" >&2
         exit 1
     fi
