@@ -26,9 +26,15 @@
 
 /**
  * The version of the interface that this header describes: major << 16 | minor << 8 | patch. A program that was built with one
- * version works with every library of the same major version that is not older.
+ * version works with every library of the same `WYE_ABI` that is not older: `wye_version_check`.
  */
 #define WYE_API_VERSION 256
+
+/**
+ * The number in the library's soname, `libwye.so.0`. It is raised when a program that was linked before would not run correctly any more; the
+ * dynamic linker keeps such programs apart.
+ */
+#define WYE_ABI 0
 
 /**
  * Something that an operator should know: a refused flow, a port that went.
@@ -511,6 +517,15 @@ typedef struct wye_flow_request {
      * The time, where a timeout is given.
      */
     uint64_t now_ns;
+    /**
+     * Instead of `key` and `mask`: what is matched, as `ovs-dpctl` writes it, `"in_port(1),eth_type(0x0800),ipv4(dst=10.0.0.0/8)"`. NULL: see
+     * `key`. Ports may be given by name.
+     */
+    const char *match_text;
+    /**
+     * Instead of `actions`: `"push_vlan(vid=5,pcp=0),2"`; `"drop"`. NULL: see `actions`.
+     */
+    const char *actions_text;
 } wye_flow_request;
 
 /**
@@ -783,9 +798,13 @@ typedef struct wye_answer {
      */
     const char *actions_text;
     /**
+     * What the flow matches as text, instead of `mask`: `"in_port(1),eth_type(0x0800)"`; NUL-terminated or NULL. The packet must match it.
+     */
+    const char *match_text;
+    /**
      * Zero: room for later versions.
      */
-    uint64_t reserved2[3];
+    uint64_t reserved2[2];
 } wye_answer;
 
 /**
@@ -1023,6 +1042,15 @@ const char *wye_version(void);
 uint32_t wye_api_version(void);
 
 /**
+ * Whether the library that is running serves a program that was built with this header: call it with `WYE_API_VERSION`. A library that is
+ * older than the header may lack what the program was built to use: `WYE_E_UNSUPPORTED`.
+ *
+ * Any thread; does not block. Since 0.1.
+ */
+wye_status wye_version_check(uint32_t header_version,
+                             struct wye_error **error);
+
+/**
  * The name of a status: `"ok"`, `"invalid"`, … ; `"unknown"` for a number that is none.
  *
  * The string is static. Any thread; does not block. Since 0.1.
@@ -1166,7 +1194,7 @@ const char *wye_drop_name(uint16_t reason);
  * Installs or changes a flow. On a change, `*before` (may be NULL) gets the statistics until then.
  *
  * Borrows everything for the call. Any thread, also from a callback; workers go on meanwhile and see the flow from their next burst
- * on at the latest. Takes the control lock. `WYE_E_INVALID` (the detail names the attribute), `WYE_E_UNSUPPORTED` (a key field that
+ * on at the latest. Takes the control lock. `WYE_E_INVALID` (the detail names the attribute, or the column of the text), `WYE_E_UNSUPPORTED` (a key field that
  * cannot be matched, an action that cannot be carried out), `WYE_E_EXISTS`, `WYE_E_NOT_FOUND`, `WYE_E_MATCHED`, `WYE_E_FULL`, `WYE_E_PANIC`,
  * `WYE_E_FORKED`. Since 0.1.
  *
@@ -1271,6 +1299,69 @@ int32_t wye_flow_dump_next(const struct wye_flow_dump *dump,
  * `dump` is NULL or came from `wye_flow_dump_start` and was not freed.
  */
 void wye_flow_dump_free(struct wye_flow_dump *dump);
+
+/**
+ * Reads a list of actions from text, `"set(eth(dst=02:00:00:00:00:01)),2"`, and writes it as attributes to `buffer`. `*buffer_len` is the size of the
+ * buffer, and afterwards how much of it is used; with `WYE_E_NO_SPACE`, how much is needed.
+ *
+ * Any thread, also from a callback. Does not block. `WYE_E_INVALID` (the detail names the column), `WYE_E_UNSUPPORTED`,
+ * `WYE_E_NO_SPACE`, `WYE_E_FORKED`. Since 0.1.
+ *
+ * Precondition:
+ * `text` is NULL or a NUL-terminated string, `buffer` valid for writes of `*buffer_len` bytes.
+ */
+wye_status wye_actions_from_text(const struct wye_datapath *datapath,
+                                 const char *text,
+                                 void *buffer,
+                                 size_t *buffer_len,
+                                 struct wye_error **error);
+
+/**
+ * Writes a list of actions as text to `text`. `*text_len` is the size of that buffer, and afterwards the length of the text without its
+ * NUL; with `WYE_E_NO_SPACE`, the size that is needed.
+ *
+ * Any thread; does not block. `WYE_E_INVALID`, `WYE_E_UNSUPPORTED`, `WYE_E_NO_SPACE`. Since 0.1.
+ *
+ * Precondition:
+ * `actions` is valid for reads of `actions_len` bytes, `text` for writes of `*text_len`.
+ */
+wye_status wye_actions_to_text(const void *actions,
+                               size_t actions_len,
+                               char *text,
+                               size_t *text_len,
+                               struct wye_error **error);
+
+/**
+ * Writes a key and its mask as text: `"in_port(1),eth_type(0x0800),ipv4(dst=10.0.0.0/255.0.0.0)"`. A mask of length 0 stands for every field of
+ * the key, as in an upcall's. `text` and `text_len` as in `wye_actions_to_text`.
+ *
+ * Any thread; does not block. `WYE_E_INVALID`, `WYE_E_UNSUPPORTED`, `WYE_E_NO_SPACE`. Since 0.1.
+ *
+ * Precondition:
+ * `key` and `mask` are valid for reads of their lengths, `text` for writes of `*text_len`.
+ */
+wye_status wye_key_to_text(const void *key,
+                           size_t key_len,
+                           const void *mask,
+                           size_t mask_len,
+                           char *text,
+                           size_t *text_len,
+                           struct wye_error **error);
+
+/**
+ * Writes a flow as a line of `ovs-dpctl dump-flows`: match, packets, bytes, the time since the last packet at `now_ns`, TCP flags, actions. A
+ * flow without attributes (of a terse walk) begins with its identifier instead. `text` and `text_len` as in `wye_actions_to_text`.
+ *
+ * Any thread; does not block. `WYE_E_INVALID`, `WYE_E_UNSUPPORTED`, `WYE_E_NO_SPACE`. Since 0.1.
+ *
+ * Precondition:
+ * What `flow` points to is valid for its lengths, `text` for writes of `*text_len` bytes.
+ */
+wye_status wye_flow_to_text(const struct wye_flow *flow,
+                            uint64_t now_ns,
+                            char *text,
+                            size_t *text_len,
+                            struct wye_error **error);
 
 /**
  * Takes the oldest upcall off the ring: those of workers without an `upcall` callback go there, as long as there is room (else they are

@@ -23,6 +23,8 @@ pub mod packet;
 
 pub mod flow;
 
+pub mod text;
+
 pub mod upcall;
 
 pub mod worker;

@@ -91,8 +91,10 @@ pub struct wye_answer {
     pub hard_timeout_ns: u64,
     /// Actions as text, instead of `actions`; NUL-terminated or NULL.
     pub actions_text: *const c_char,
+    /// What the flow matches as text, instead of `mask`: `"in_port(1),eth_type(0x0800)"`; NUL-terminated or NULL. The packet must match it.
+    pub match_text: *const c_char,
     /// Zero: room for later versions.
-    pub reserved2: [u64; 3],
+    pub reserved2: [u64; 2],
 }
 
 impl wye_answer {
@@ -110,7 +112,8 @@ impl wye_answer {
         idle_timeout_ns: 0,
         hard_timeout_ns: 0,
         actions_text: core::ptr::null(),
-        reserved2: [0; 3],
+        match_text: core::ptr::null(),
+        reserved2: [0; 2],
     };
 }
 

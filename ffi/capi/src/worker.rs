@@ -552,18 +552,29 @@ impl wye_worker {
                 boundary::bytes(answer.mask, answer.mask_len as usize, "mask")?,
             )
         };
+        // SAFETY: as above.
+        let by_text = unsafe { boundary::text(answer.actions_text, "actions_text") }?;
+        let by_text = by_text.map(|text| crate::text::read_actions(&self.inner, text, actions)).transpose()?;
+        let actions = by_text.as_deref().unwrap_or(actions);
         let decoded = decode_actions(actions).map_err(|e| Fault::from(e).of("actions"))?;
-        if answer.flags & !WYE_ANSWER_INSTALL != 0 || !answer.actions_text.is_null() {
+        if answer.flags & !WYE_ANSWER_INSTALL != 0 {
             return Err(Fault::new(WYE_E_UNSUPPORTED, "the answer has fields that this library does not know"));
         }
         if answer.flags & WYE_ANSWER_INSTALL != 0 && parked.request.is_none() {
             let mut key = Vec::new();
             encode_key(&parked.key, &mut key);
+            // SAFETY: as above.
+            let match_text = unsafe { boundary::text(answer.match_text, "match_text") }?;
+            let matched = match_text.map(|text| crate::text::read_match(&self.inner, text, &[], mask)).transpose()?;
+            if matched.as_ref().is_some_and(|m| !m.mask.matches(&m.key.masked(&m.mask), &parked.key)) {
+                return Err(Fault::invalid("match_text: the packet does not match it"));
+            }
             let put = Put {
                 flags: WYE_PUT_CREATE | WYE_PUT_UNLESS_MATCHED,
                 ufid: answer.ufid,
                 key: &key,
-                mask,
+                mask: matched.as_ref().map_or(mask, |m| &m.mask_bytes),
+                matched: matched.as_ref().map(|m| (parked.key, m.mask)),
                 actions: if answer.flow_actions.is_null() { actions } else { flow_actions },
                 idle_timeout_ns: answer.idle_timeout_ns,
                 hard_timeout_ns: answer.hard_timeout_ns,
