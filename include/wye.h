@@ -1164,8 +1164,45 @@ wye_status wye_port_add(const struct wye_datapath *datapath,
                         struct wye_error **error);
 
 /**
+ * Opens a port that the library drives and adds it: `kind` is `"tap"`, `"af_packet"`, `"af_xdp"` or `"pcap"`, `options` is NULL or a list,
+ * `"interface=eth0,promiscuous=false"`. `worker` receives from it in `wye_worker_poll` and sends to it; `config` as in `wye_port_add`.
+ *
+ * | kind | options |
+ * |---|---|
+ * | `tap` | `interface` (default: the port's name), `mtu`, `up` |
+ * | `af_packet` | `interface`, `promiscuous`, `up`, `ring_bytes` |
+ * | `af_xdp` | `interface`, `promiscuous`, `up`, `frames`, `copying` (`auto`, `copy`, `zero_copy`), `attach` (`auto`, `native`, `generic`) |
+ * | `pcap` | `read` (a trace to play), `looped`, `write` (a trace to record) |
+ *
+ * The port has one queue, and one worker drives it: for other workers it is a port of the caller's, sent to by `transmit`. When the interface vanishes
+ * the port is down, and it comes back with the interface.
+ *
+ * The thread that owns `worker`, not from its callbacks. Makes system calls. `WYE_E_IO`: the detail says what is missing (a capability, the
+ * interface, a kernel feature); `WYE_E_INVALID`: it names the option; `WYE_E_BUSY` and all of `wye_port_add`. Nothing stays behind then.
+ * Since 0.1.
+ *
+ * Precondition:
+ * As `wye_port_add`; `kind` and `options` are NULL or NUL-terminated strings.
+ */
+wye_status wye_port_open(const struct wye_worker *worker,
+                         const struct wye_port_config *config,
+                         const char *kind,
+                         const char *options,
+                         struct wye_error **error);
+
+/**
+ * Closes a port that `wye_port_open` opened for this worker, and removes it.
+ *
+ * The thread that owns `worker`, not from its callbacks. Makes system calls. `WYE_E_NOT_FOUND`, `WYE_E_BUSY`, `WYE_E_INVALID`, `WYE_E_FORKED`.
+ * Since 0.1.
+ */
+wye_status wye_port_close(const struct wye_worker *worker,
+                          uint32_t number,
+                          struct wye_error **error);
+
+/**
  * Removes a port. Flows that output to it drop their packets from now on: `invalid_port`. A worker that is in a burst may still send to
- * it until `wye_datapath_quiesce` returns.
+ * it until `wye_datapath_quiesce` returns. For a port of `wye_port_open` there is `wye_port_close`.
  *
  * Any thread, also from a callback. Takes the control lock. `WYE_E_NOT_FOUND`, `WYE_E_INVALID`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
  */
@@ -1433,6 +1470,27 @@ wye_status wye_worker_process(const struct wye_worker *worker,
                               struct wye_packet *const *packets,
                               size_t n,
                               uint64_t now_ns);
+
+/**
+ * Carries what the ports that this worker drives have received (`wye_port_open`): one burst of each, to its packets' fates. `*carried` (may be
+ * NULL) gets how many packets there were. Output to a port that this worker does not drive goes to `transmit`.
+ *
+ * The owning thread, not from its own callbacks. System calls are the port drivers' only. Sees to it now and then that links that came
+ * or went are noticed. `WYE_E_INVALID`, `WYE_E_BUSY`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ */
+wye_status wye_worker_poll(const struct wye_worker *worker,
+                           uint64_t now_ns,
+                           size_t *carried);
+
+/**
+ * Sleeps until a port of this worker has something to receive, or `timeout_ns` are over; for workers that do not spin. Both are `WYE_OK`.
+ * `WYE_E_NOT_FOUND` if no port of this worker will ever receive again: the traces that they played are over, or there are none.
+ *
+ * The owning thread, not from its own callbacks. Blocks. `WYE_E_IO`, `WYE_E_INVALID`, `WYE_E_BUSY`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ */
+wye_status wye_worker_wait(const struct wye_worker *worker,
+                           uint64_t timeout_ns,
+                           struct wye_error **error);
 
 /**
  * Carries out actions on a packet without looking it up first: what a controller sends out, the answer to a queued upcall. `flags` may be

@@ -170,10 +170,10 @@ pub(crate) struct Dispatcher;
 impl UpcallHandler for Dispatcher {
     fn miss(&self, miss: Miss<'_>) -> Answer {
         let parked = with_current(|worker| {
-            worker.park(|| {
-                let mut packet = miss.packet.take();
+            worker.park(miss.packet, |at| {
+                let mut packet = at.take();
                 // The place of the rarer metadata stays with the descriptor that the engine has, and is freed with it.
-                miss.packet.ext = core::mem::take(&mut packet.ext);
+                at.ext = core::mem::take(&mut packet.ext);
                 Parked { packet, key: *miss.key, request: None, retries: worker.retries() }
             })
         });
@@ -182,8 +182,8 @@ impl UpcallHandler for Dispatcher {
 
     fn punt(&self, punt: Punt<'_>) -> Answer {
         let parked = with_current(|worker| {
-            worker.park(|| {
-                let mut packet = punt.packet.take();
+            worker.park(punt.packet, |at| {
+                let mut packet = at.take();
                 // Here the engine itself frees the place, since the packet is gone.
                 packet.ext = 0;
                 Parked { packet, key: *punt.key, request: Some(punt.request.clone()), retries: 0 }
