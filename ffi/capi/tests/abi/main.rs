@@ -3,5 +3,7 @@
 mod flows;
 mod misuse;
 mod packets;
+mod ports;
 mod switch;
+mod text;
 mod upcalls;
