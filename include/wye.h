@@ -2,6 +2,22 @@
  *
  * Generated from ffi/capi by `make header`: do not edit.
  *
+ * The way through this header, and so through a program:
+ *
+ *     wye_version_check                        does this library serve this header?
+ *     wye_datapath_new                         a switch
+ *     wye_worker_new                           who carries its packets; a thread has its own
+ *     wye_port_add, wye_port_open              ports of the program's, and ports that the library drives
+ *     wye_flow_put                             what is done with which packets: by attributes, or as text
+ *     wye_worker_process, wye_worker_poll      carries packets: the program's, and what the library's ports received
+ *         transmit, release, upcall            what a worker calls back: send these; these are yours again; what about this one?
+ *     wye_datapath_upkeep                      every second: flows age
+ *     wye_flow_dump_start, wye_datapath_stats  what there is, and what it has counted
+ *     wye_worker_free, wye_datapath_free
+ *
+ * The types come first, then the functions, each in this order. Programs to begin with: own_packets.c, flow_miss.c and l2_switch.c in
+ * c-examples/.
+ *
  * What holds for every function:
  *
  *  - A prefix names the object: wye_flow_put, wye_worker_process. An object is freed by its _free function, for which NULL is legal.
@@ -9,13 +25,16 @@
  *    a `wye_error **error` writes the reason there when it fails, in words, if that is not NULL; free it with wye_error_free.
  *  - A struct that begins with `size` is set up by its _INIT macro, so that fields of later versions are zero, their defaults. The library
  *    refuses a longer struct than it knows if the rest is not zero.
+ *  - Pointers that a function gets are borrowed for the call and what they point to is copied, unless a comment says that it takes them.
  *  - Attributes are sequences of struct nlattr as in <linux/openvswitch.h>: native byte order, each padded to 4 bytes, the list's length in
- *    bytes with the last padding.
+ *    bytes with the last padding. Text is what ovs-dpctl reads and prints.
  *  - Time is an argument: `now_ns` is a monotonic clock of the caller's choice, the same for all calls to a datapath, never 0.
- *  - "Any thread" functions may be called by several threads at once. "The owning thread" means one thread at a time.
+ *  - "Any thread" functions may be called by several threads at once. "The owning thread" means one thread at a time. "The control lock" is
+ *    held for the length of one such call; a worker takes it to answer an upcall, and otherwise never.
  *  - A callback must not end by longjmp. A C++ exception or a panic that leaves it is caught and poisons the datapath.
- *  - No function reads a clock or starts a thread; none installs a signal or exit handler. In the child of a fork, handles of the parent
- *    answer WYE_E_FORKED.
+ *  - Every function that gets a datapath, or what was made from one, answers WYE_E_PANIC once it is poisoned, unless it only reads or frees.
+ *  - No function starts a thread, or installs a signal or exit handler; none reads a clock, except wye_datapath_quiesce and wye_worker_wait for
+ *    their timeouts. In the child of a fork, handles of the parent answer WYE_E_FORKED.
  */
 
 #ifndef WYE_H
@@ -355,6 +374,21 @@ typedef int32_t wye_status;
 typedef void (*wye_log_fn)(void *ctx, uint32_t level, const char *message);
 
 /**
+ * Gives `size` bytes at a multiple of `align`, or NULL if there are none. What is in them does not matter: the library clears them, and so
+ * touches them all.
+ *
+ * Called in `wye_datapath_new` and `wye_worker_new`, on the thread that calls these, never while packets are carried. Must not call the library.
+ */
+typedef void *(*wye_alloc_fn)(void *ctx, size_t size, size_t align);
+
+/**
+ * Takes back what `wye_alloc_fn` gave, with the same `size` and `align`.
+ *
+ * Called when the last object that uses the memory is freed, on the thread that does that. Must not call the library.
+ */
+typedef void (*wye_dealloc_fn)(void *ctx, void *at, size_t size, size_t align);
+
+/**
  * Settings of a datapath. Zero is each field's default.
  */
 typedef struct wye_datapath_config {
@@ -402,6 +436,20 @@ typedef struct wye_datapath_config {
      * Handed to `log`.
      */
     void *log_ctx;
+    /**
+     * Where the large memory comes from, all of it that grows with a setting of this struct: packet buffers, the flow table and each worker's
+     * flow statistics (`flows_max`), exact-match caches (`cache_entries`). Each is one piece, rounded up to 2 MiB unless it is small. NULL: from
+     * the kernel, which gives pages when they are first used. Handles, hash tables of masks and ports, and attributes come from `malloc`.
+     */
+    wye_alloc_fn alloc;
+    /**
+     * Takes it back; given exactly if `alloc` is.
+     */
+    wye_dealloc_fn dealloc;
+    /**
+     * Handed to `alloc` and `dealloc`.
+     */
+    void *alloc_ctx;
 } wye_datapath_config;
 
 /**

@@ -15,6 +15,8 @@ pub mod status;
 
 pub mod log;
 
+pub mod allocator;
+
 pub mod datapath;
 
 pub mod port;
