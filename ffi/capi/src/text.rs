@@ -22,7 +22,7 @@ impl Fault {
     fn of_text(e: TextError, what: &str) -> Self {
         let status = match &e.fault {
             TextFault::Unsupported => WYE_E_UNSUPPORTED,
-            TextFault::Codec(codec) => Fault::from((**codec).clone()).status,
+            TextFault::Codec(codec) => Fault::from(**codec).status,
             _ => WYE_E_INVALID,
         };
         Fault::new(status, format!("{what}: {e}"))
