@@ -18,6 +18,9 @@ HEADER ?= include/wye.h
 header:
 	$(CARGO) run -q -p wye-capi --example header > $(HEADER).new && mv $(HEADER).new $(HEADER)
 
+# make build, make install PREFIX= DESTDIR=, make uninstall
+include ffi/capi/install.mk
+
 fmt:
 	$(CARGO) fmt --all
 

@@ -11,7 +11,7 @@ purpose=${1:-build}
 needs=(cc:gcc)
 if [ "$purpose" = test ]; then
     needs+=(c++:g++ pkg-config:pkg-config ip:iproute2 ping:iputils-ping iperf3:iperf3 ethtool:ethtool
-        tcpdump:tcpdump valgrind:valgrind)
+        tcpdump:tcpdump valgrind:valgrind abidw:abigail-tools)
 fi
 
 missing=()

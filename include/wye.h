@@ -2,6 +2,22 @@
  *
  * Generated from ffi/capi by `make header`: do not edit.
  *
+ * The way through this header, and so through a program:
+ *
+ *     wye_version_check                        does this library serve this header?
+ *     wye_datapath_new                         a switch
+ *     wye_worker_new                           who carries its packets; a thread has its own
+ *     wye_port_add, wye_port_open              ports of the program's, and ports that the library drives
+ *     wye_flow_put                             what is done with which packets: by attributes, or as text
+ *     wye_worker_process, wye_worker_poll      carries packets: the program's, and what the library's ports received
+ *         transmit, release, upcall            what a worker calls back: send these; these are yours again; what about this one?
+ *     wye_datapath_upkeep                      every second: flows age
+ *     wye_flow_dump_start, wye_datapath_stats  what there is, and what it has counted
+ *     wye_worker_free, wye_datapath_free
+ *
+ * The types come first, then the functions, each in this order. Programs to begin with: own_packets.c, flow_miss.c and l2_switch.c in
+ * c-examples/.
+ *
  * What holds for every function:
  *
  *  - A prefix names the object: wye_flow_put, wye_worker_process. An object is freed by its _free function, for which NULL is legal.
@@ -9,13 +25,16 @@
  *    a `wye_error **error` writes the reason there when it fails, in words, if that is not NULL; free it with wye_error_free.
  *  - A struct that begins with `size` is set up by its _INIT macro, so that fields of later versions are zero, their defaults. The library
  *    refuses a longer struct than it knows if the rest is not zero.
+ *  - Pointers that a function gets are borrowed for the call and what they point to is copied, unless a comment says that it takes them.
  *  - Attributes are sequences of struct nlattr as in <linux/openvswitch.h>: native byte order, each padded to 4 bytes, the list's length in
- *    bytes with the last padding.
+ *    bytes with the last padding. Text is what ovs-dpctl reads and prints.
  *  - Time is an argument: `now_ns` is a monotonic clock of the caller's choice, the same for all calls to a datapath, never 0.
- *  - "Any thread" functions may be called by several threads at once. "The owning thread" means one thread at a time.
+ *  - "Any thread" functions may be called by several threads at once. "The owning thread" means one thread at a time. "The control lock" is
+ *    held for the length of one such call; a worker takes it to answer an upcall, and otherwise never.
  *  - A callback must not end by longjmp. A C++ exception or a panic that leaves it is caught and poisons the datapath.
- *  - No function reads a clock or starts a thread; none installs a signal or exit handler. In the child of a fork, handles of the parent
- *    answer WYE_E_FORKED.
+ *  - Every function that gets a datapath, or what was made from one, answers WYE_E_PANIC once it is poisoned, unless it only reads or frees.
+ *  - No function starts a thread, or installs a signal or exit handler; none reads a clock, except wye_datapath_quiesce and wye_worker_wait for
+ *    their timeouts. In the child of a fork, handles of the parent answer WYE_E_FORKED.
  */
 
 #ifndef WYE_H
@@ -26,9 +45,15 @@
 
 /**
  * The version of the interface that this header describes: major << 16 | minor << 8 | patch. A program that was built with one
- * version works with every library of the same major version that is not older.
+ * version works with every library of the same `WYE_ABI` that is not older: `wye_version_check`.
  */
 #define WYE_API_VERSION 256
+
+/**
+ * The number in the library's soname, `libwye.so.0`. It is raised when a program that was linked before would not run correctly any more; the
+ * dynamic linker keeps such programs apart.
+ */
+#define WYE_ABI 0
 
 /**
  * Something that an operator should know: a refused flow, a port that went.
@@ -349,6 +374,21 @@ typedef int32_t wye_status;
 typedef void (*wye_log_fn)(void *ctx, uint32_t level, const char *message);
 
 /**
+ * Gives `size` bytes at a multiple of `align`, or NULL if there are none. What is in them does not matter: the library clears them, and so
+ * touches them all.
+ *
+ * Called in `wye_datapath_new` and `wye_worker_new`, on the thread that calls these, never while packets are carried. Must not call the library.
+ */
+typedef void *(*wye_alloc_fn)(void *ctx, size_t size, size_t align);
+
+/**
+ * Takes back what `wye_alloc_fn` gave, with the same `size` and `align`.
+ *
+ * Called when the last object that uses the memory is freed, on the thread that does that. Must not call the library.
+ */
+typedef void (*wye_dealloc_fn)(void *ctx, void *at, size_t size, size_t align);
+
+/**
  * Settings of a datapath. Zero is each field's default.
  */
 typedef struct wye_datapath_config {
@@ -396,6 +436,20 @@ typedef struct wye_datapath_config {
      * Handed to `log`.
      */
     void *log_ctx;
+    /**
+     * Where the large memory comes from, all of it that grows with a setting of this struct: packet buffers, the flow table and each worker's
+     * flow statistics (`flows_max`), exact-match caches (`cache_entries`). Each is one piece, rounded up to 2 MiB unless it is small. NULL: from
+     * the kernel, which gives pages when they are first used. Handles, hash tables of masks and ports, and attributes come from `malloc`.
+     */
+    wye_alloc_fn alloc;
+    /**
+     * Takes it back; given exactly if `alloc` is.
+     */
+    wye_dealloc_fn dealloc;
+    /**
+     * Handed to `alloc` and `dealloc`.
+     */
+    void *alloc_ctx;
 } wye_datapath_config;
 
 /**
@@ -511,6 +565,15 @@ typedef struct wye_flow_request {
      * The time, where a timeout is given.
      */
     uint64_t now_ns;
+    /**
+     * Instead of `key` and `mask`: what is matched, as `ovs-dpctl` writes it, `"in_port(1),eth_type(0x0800),ipv4(dst=10.0.0.0/8)"`. NULL: see
+     * `key`. Ports may be given by name.
+     */
+    const char *match_text;
+    /**
+     * Instead of `actions`: `"push_vlan(vid=5,pcp=0),2"`; `"drop"`. NULL: see `actions`.
+     */
+    const char *actions_text;
 } wye_flow_request;
 
 /**
@@ -783,9 +846,13 @@ typedef struct wye_answer {
      */
     const char *actions_text;
     /**
+     * What the flow matches as text, instead of `mask`: `"in_port(1),eth_type(0x0800)"`; NUL-terminated or NULL. The packet must match it.
+     */
+    const char *match_text;
+    /**
      * Zero: room for later versions.
      */
-    uint64_t reserved2[3];
+    uint64_t reserved2[2];
 } wye_answer;
 
 /**
@@ -1023,6 +1090,15 @@ const char *wye_version(void);
 uint32_t wye_api_version(void);
 
 /**
+ * Whether the library that is running serves a program that was built with this header: call it with `WYE_API_VERSION`. A library that is
+ * older than the header may lack what the program was built to use: `WYE_E_UNSUPPORTED`.
+ *
+ * Any thread; does not block. Since 0.1.
+ */
+wye_status wye_version_check(uint32_t header_version,
+                             struct wye_error **error);
+
+/**
  * The name of a status: `"ok"`, `"invalid"`, … ; `"unknown"` for a number that is none.
  *
  * The string is static. Any thread; does not block. Since 0.1.
@@ -1136,8 +1212,45 @@ wye_status wye_port_add(const struct wye_datapath *datapath,
                         struct wye_error **error);
 
 /**
+ * Opens a port that the library drives and adds it: `kind` is `"tap"`, `"af_packet"`, `"af_xdp"` or `"pcap"`, `options` is NULL or a list,
+ * `"interface=eth0,promiscuous=false"`. `worker` receives from it in `wye_worker_poll` and sends to it; `config` as in `wye_port_add`.
+ *
+ * | kind | options |
+ * |---|---|
+ * | `tap` | `interface` (default: the port's name), `mtu`, `up` |
+ * | `af_packet` | `interface`, `promiscuous`, `up`, `ring_bytes` |
+ * | `af_xdp` | `interface`, `promiscuous`, `up`, `frames`, `copying` (`auto`, `copy`, `zero_copy`), `attach` (`auto`, `native`, `generic`) |
+ * | `pcap` | `read` (a trace to play), `looped`, `write` (a trace to record) |
+ *
+ * The port has one queue, and one worker drives it: for other workers it is a port of the caller's, sent to by `transmit`. When the interface vanishes
+ * the port is down, and it comes back with the interface.
+ *
+ * The thread that owns `worker`, not from its callbacks. Makes system calls. `WYE_E_IO`: the detail says what is missing (a capability, the
+ * interface, a kernel feature); `WYE_E_INVALID`: it names the option; `WYE_E_BUSY` and all of `wye_port_add`. Nothing stays behind then.
+ * Since 0.1.
+ *
+ * Precondition:
+ * As `wye_port_add`; `kind` and `options` are NULL or NUL-terminated strings.
+ */
+wye_status wye_port_open(const struct wye_worker *worker,
+                         const struct wye_port_config *config,
+                         const char *kind,
+                         const char *options,
+                         struct wye_error **error);
+
+/**
+ * Closes a port that `wye_port_open` opened for this worker, and removes it.
+ *
+ * The thread that owns `worker`, not from its callbacks. Makes system calls. `WYE_E_NOT_FOUND`, `WYE_E_BUSY`, `WYE_E_INVALID`, `WYE_E_FORKED`.
+ * Since 0.1.
+ */
+wye_status wye_port_close(const struct wye_worker *worker,
+                          uint32_t number,
+                          struct wye_error **error);
+
+/**
  * Removes a port. Flows that output to it drop their packets from now on: `invalid_port`. A worker that is in a burst may still send to
- * it until `wye_datapath_quiesce` returns.
+ * it until `wye_datapath_quiesce` returns. For a port of `wye_port_open` there is `wye_port_close`.
  *
  * Any thread, also from a callback. Takes the control lock. `WYE_E_NOT_FOUND`, `WYE_E_INVALID`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
  */
@@ -1166,7 +1279,7 @@ const char *wye_drop_name(uint16_t reason);
  * Installs or changes a flow. On a change, `*before` (may be NULL) gets the statistics until then.
  *
  * Borrows everything for the call. Any thread, also from a callback; workers go on meanwhile and see the flow from their next burst
- * on at the latest. Takes the control lock. `WYE_E_INVALID` (the detail names the attribute), `WYE_E_UNSUPPORTED` (a key field that
+ * on at the latest. Takes the control lock. `WYE_E_INVALID` (the detail names the attribute, or the column of the text), `WYE_E_UNSUPPORTED` (a key field that
  * cannot be matched, an action that cannot be carried out), `WYE_E_EXISTS`, `WYE_E_NOT_FOUND`, `WYE_E_MATCHED`, `WYE_E_FULL`, `WYE_E_PANIC`,
  * `WYE_E_FORKED`. Since 0.1.
  *
@@ -1273,6 +1386,69 @@ int32_t wye_flow_dump_next(const struct wye_flow_dump *dump,
 void wye_flow_dump_free(struct wye_flow_dump *dump);
 
 /**
+ * Reads a list of actions from text, `"set(eth(dst=02:00:00:00:00:01)),2"`, and writes it as attributes to `buffer`. `*buffer_len` is the size of the
+ * buffer, and afterwards how much of it is used; with `WYE_E_NO_SPACE`, how much is needed.
+ *
+ * Any thread, also from a callback. Does not block. `WYE_E_INVALID` (the detail names the column), `WYE_E_UNSUPPORTED`,
+ * `WYE_E_NO_SPACE`, `WYE_E_FORKED`. Since 0.1.
+ *
+ * Precondition:
+ * `text` is NULL or a NUL-terminated string, `buffer` valid for writes of `*buffer_len` bytes.
+ */
+wye_status wye_actions_from_text(const struct wye_datapath *datapath,
+                                 const char *text,
+                                 void *buffer,
+                                 size_t *buffer_len,
+                                 struct wye_error **error);
+
+/**
+ * Writes a list of actions as text to `text`. `*text_len` is the size of that buffer, and afterwards the length of the text without its
+ * NUL; with `WYE_E_NO_SPACE`, the size that is needed.
+ *
+ * Any thread; does not block. `WYE_E_INVALID`, `WYE_E_UNSUPPORTED`, `WYE_E_NO_SPACE`. Since 0.1.
+ *
+ * Precondition:
+ * `actions` is valid for reads of `actions_len` bytes, `text` for writes of `*text_len`.
+ */
+wye_status wye_actions_to_text(const void *actions,
+                               size_t actions_len,
+                               char *text,
+                               size_t *text_len,
+                               struct wye_error **error);
+
+/**
+ * Writes a key and its mask as text: `"in_port(1),eth_type(0x0800),ipv4(dst=10.0.0.0/255.0.0.0)"`. A mask of length 0 stands for every field of
+ * the key, as in an upcall's. `text` and `text_len` as in `wye_actions_to_text`.
+ *
+ * Any thread; does not block. `WYE_E_INVALID`, `WYE_E_UNSUPPORTED`, `WYE_E_NO_SPACE`. Since 0.1.
+ *
+ * Precondition:
+ * `key` and `mask` are valid for reads of their lengths, `text` for writes of `*text_len`.
+ */
+wye_status wye_key_to_text(const void *key,
+                           size_t key_len,
+                           const void *mask,
+                           size_t mask_len,
+                           char *text,
+                           size_t *text_len,
+                           struct wye_error **error);
+
+/**
+ * Writes a flow as a line of `ovs-dpctl dump-flows`: match, packets, bytes, the time since the last packet at `now_ns`, TCP flags, actions. A
+ * flow without attributes (of a terse walk) begins with its identifier instead. `text` and `text_len` as in `wye_actions_to_text`.
+ *
+ * Any thread; does not block. `WYE_E_INVALID`, `WYE_E_UNSUPPORTED`, `WYE_E_NO_SPACE`. Since 0.1.
+ *
+ * Precondition:
+ * What `flow` points to is valid for its lengths, `text` for writes of `*text_len` bytes.
+ */
+wye_status wye_flow_to_text(const struct wye_flow *flow,
+                            uint64_t now_ns,
+                            char *text,
+                            size_t *text_len,
+                            struct wye_error **error);
+
+/**
  * Takes the oldest upcall off the ring: those of workers without an `upcall` callback go there, as long as there is room (else they are
  * dropped: `upcall_lost`). The caller frees `*queued` with `wye_queued_upcall_free` or answers it with `wye_worker_answer`. `*upcall` describes it, until
  * then; its packet's bytes may be read and changed.
@@ -1342,6 +1518,27 @@ wye_status wye_worker_process(const struct wye_worker *worker,
                               struct wye_packet *const *packets,
                               size_t n,
                               uint64_t now_ns);
+
+/**
+ * Carries what the ports that this worker drives have received (`wye_port_open`): one burst of each, to its packets' fates. `*carried` (may be
+ * NULL) gets how many packets there were. Output to a port that this worker does not drive goes to `transmit`.
+ *
+ * The owning thread, not from its own callbacks. System calls are the port drivers' only. Sees to it now and then that links that came
+ * or went are noticed. `WYE_E_INVALID`, `WYE_E_BUSY`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ */
+wye_status wye_worker_poll(const struct wye_worker *worker,
+                           uint64_t now_ns,
+                           size_t *carried);
+
+/**
+ * Sleeps until a port of this worker has something to receive, or `timeout_ns` are over; for workers that do not spin. Both are `WYE_OK`.
+ * `WYE_E_NOT_FOUND` if no port of this worker will ever receive again: the traces that they played are over, or there are none.
+ *
+ * The owning thread, not from its own callbacks. Blocks. `WYE_E_IO`, `WYE_E_INVALID`, `WYE_E_BUSY`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ */
+wye_status wye_worker_wait(const struct wye_worker *worker,
+                           uint64_t timeout_ns,
+                           struct wye_error **error);
 
 /**
  * Carries out actions on a packet without looking it up first: what a controller sends out, the answer to a queued upcall. `flags` may be

@@ -13,6 +13,7 @@
 //! with one load and one comparison.
 
 use crate::sync::mapped::Mapped;
+use crate::sync::region::Source;
 
 const WAYS: usize = 8;
 
@@ -43,9 +44,16 @@ impl ExactCache {
     /// # Panics
     /// If there is no memory for it.
     pub fn new(entries: usize) -> Self {
+        Self::new_in(&Source::default(), entries).expect("no memory for an exact-match cache")
+    }
+
+    /// As [`new`](Self::new), in memory of `source`.
+    ///
+    /// # Errors
+    /// There is not so much memory.
+    pub fn new_in(source: &Source, entries: usize) -> std::io::Result<Self> {
         let buckets = if entries == 0 { 0 } else { entries.div_ceil(WAYS).next_power_of_two().min(1 << 24) };
-        let memory = Mapped::zeroed(buckets).expect("no memory for an exact-match cache");
-        ExactCache { buckets: memory, mask: buckets.wrapping_sub(1) }
+        Ok(ExactCache { buckets: Mapped::zeroed(source, buckets)?, mask: buckets.wrapping_sub(1) })
     }
 
     /// True if the cache has any entry to offer.

@@ -13,6 +13,7 @@ use crate::sync::counter::Counter;
 use crate::sync::map::{Map, MapView, MapWriter};
 use crate::sync::primitive::Arc;
 use crate::sync::qsbr::{Burst, Domain};
+use crate::sync::region::Source;
 use crate::sync::slab::{Slab, SlabWriter, View};
 use crate::sync::snapshot::Snapshot;
 
@@ -141,8 +142,24 @@ pub struct Megaflows<T: Send + Sync + 'static> {
 
 impl<T: Send + Sync + 'static> Megaflows<T> {
     /// An empty table for at most `flows_max` flows, and its only writer.
+    ///
+    /// # Panics
+    /// If there is no address space left for it.
     pub fn new(domain: &Arc<Domain>, flows_max: u32, hasher: LineHasher) -> (Self, MegaflowWriter<T>) {
-        let (flows, slab) = Slab::new(domain, flows_max);
+        Self::new_in(&Source::default(), domain, flows_max, hasher).expect("no address space left for a flow table")
+    }
+
+    /// As [`new`](Self::new), its flows in memory of `source`.
+    ///
+    /// # Errors
+    /// There is not so much memory.
+    pub fn new_in(
+        source: &Source,
+        domain: &Arc<Domain>,
+        flows_max: u32,
+        hasher: LineHasher,
+    ) -> std::io::Result<(Self, MegaflowWriter<T>)> {
+        let (flows, slab) = Slab::new_in(source, domain, flows_max)?;
         let none = Subtables { order: Box::new([]), union: Mask::new(FlowMask::default()) };
         let subtables = Arc::new(Snapshot::new(domain, none));
         let hasher = Arc::new(hasher);
@@ -155,7 +172,7 @@ impl<T: Send + Sync + 'static> Megaflows<T> {
             domain: Arc::clone(domain),
             order: Vec::new(),
         };
-        (table, writer)
+        Ok((table, writer))
     }
 
     /// The table as the burst sees it.

@@ -30,6 +30,7 @@ pub use upcall::{Answer, Install, Miss, Punt, Upcall, UpcallHandler};
 pub use worker::{Sink, Worker};
 
 use crate::action::bond::{Bond, BondTable};
+use crate::cache::exact::ExactCache;
 use crate::cache::hash::LineHasher;
 use crate::cache::megaflow::Megaflows;
 use crate::flow::extract::{ExtractOptions, VLAN_DEPTH_MAX};
@@ -40,6 +41,7 @@ use crate::port::PortTable;
 use crate::port::table::{PortAddError, PortEntry};
 use crate::sync::primitive::{self, Mutex, lock};
 use crate::sync::qsbr::Domain;
+use crate::sync::region::Source;
 use crate::sync::snapshot::Snapshot;
 use crate::time::Nanos;
 use stats::{FlowColumn, WorkerCounters};
@@ -64,6 +66,8 @@ pub struct Config {
     pub vlan_depth: u8,
     /// Seed of all hashes and of `sample`; `None` draws one.
     pub seed: Option<u64>,
+    /// Where packet buffers, flows, their statistics and the exact-match caches come from. Default: the kernel.
+    pub memory: Source,
 }
 
 impl Default for Config {
@@ -77,6 +81,7 @@ impl Default for Config {
             upcalls_max: 1024,
             vlan_depth: VLAN_DEPTH_MAX,
             seed: None,
+            memory: Source::default(),
         }
     }
 }
@@ -96,11 +101,14 @@ pub enum DatapathError {
     /// The pool could not be mapped.
     #[error("pool of packet buffers: {0}")]
     Pool(#[from] std::io::Error),
+    /// Not enough memory for the flow table.
+    #[error("not enough memory for the flow table")]
+    NoFlowMemory,
     /// Too many workers.
     #[error("no more than {} workers", crate::sync::qsbr::READERS_MAX)]
     TooManyWorkers,
-    /// Not enough memory for a worker's flow statistics.
-    #[error("not enough memory for a worker's flow statistics")]
+    /// Not enough memory for a worker's flow statistics or its cache.
+    #[error("not enough memory for a worker's flow statistics or its exact-match cache")]
     OutOfMemory,
 }
 
@@ -186,9 +194,10 @@ impl Datapath {
             return setting("cache_entries", "must be at most 134,217,728");
         }
         let seed = config.seed.unwrap_or_else(|| ahash::RandomState::new().hash_one(0u8));
-        let pool = Pool::new(config.pool_buffers, config.buffer_len, config.headroom)?;
+        let pool = Pool::new_in(&config.memory, config.pool_buffers, config.buffer_len, config.headroom)?;
         let domain = primitive::Arc::new(Domain::new());
-        let (megaflows, writer) = Megaflows::new(&domain, config.flows_max, LineHasher::new(seed));
+        let (megaflows, writer) = Megaflows::new_in(&config.memory, &domain, config.flows_max, LineHasher::new(seed))
+            .map_err(|_| DatapathError::NoFlowMemory)?;
         let published = Published {
             ports: Arc::default(),
             meters: Arc::default(),
@@ -223,7 +232,9 @@ impl Datapath {
     /// [`DatapathError::TooManyWorkers`], [`DatapathError::OutOfMemory`].
     pub fn worker(&self) -> Result<Worker, DatapathError> {
         let reader = self.shared.domain.reader().ok_or(DatapathError::TooManyWorkers)?;
-        let column = Arc::new(FlowColumn::new(self.shared.config.flows_max).ok_or(DatapathError::OutOfMemory)?);
+        let Config { memory, flows_max, cache_entries, .. } = &self.shared.config;
+        let column = Arc::new(FlowColumn::new(memory, *flows_max).ok_or(DatapathError::OutOfMemory)?);
+        let cache = ExactCache::new_in(memory, *cache_entries).map_err(|_| DatapathError::OutOfMemory)?;
         let counters = Arc::new(WorkerCounters::default());
         {
             let mut control = lock(&self.shared.control);
@@ -231,7 +242,7 @@ impl Datapath {
             control.counters.push(Arc::clone(&counters));
         }
         let seed = self.shared.seed ^ (reader.seat() as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        Ok(Worker::new(self.clone(), reader, column, counters, seed))
+        Ok(Worker::new(self.clone(), reader, column, counters, cache, seed))
     }
 
     pub(crate) fn worker_gone(&self, column: &Arc<FlowColumn>, counters: &Arc<WorkerCounters>) {

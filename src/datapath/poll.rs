@@ -235,6 +235,26 @@ impl LocalPorts {
         shown
     }
 
+    /// Gives up this worker's queues of a port; their drivers close. False if it had none.
+    pub fn remove(&mut self, number: u32) -> bool {
+        let before = self.ports.len();
+        self.ports.retain(|port| port.number != number);
+        if self.ports.len() == before {
+            return false;
+        }
+        self.ways.iter_mut().filter(|way| matches!(way, Way::Local(_))).for_each(|way| *way = Way::None);
+        for slot in (0..self.ports.len()).rev() {
+            *self.way_mut(self.ports[slot].number) = Way::Local(slot as u16);
+        }
+        self.join();
+        true
+    }
+
+    /// True if this worker drives the port or knows the way to who does.
+    pub fn reaches(&self, number: u32) -> bool {
+        !matches!(self.ways.get(number as usize), None | Some(Way::None))
+    }
+
     /// Joins the exchange: ports that this worker has no queue of are reached over it.
     pub fn connect(&mut self, exchange: &Arc<Exchange>) {
         self.exchange = Some(Arc::clone(exchange));
@@ -415,6 +435,18 @@ impl Drop for LocalPorts {
     }
 }
 
+/// The ports of a worker, and a sink for those that it does not reach.
+struct Beside<'a> {
+    ports: &'a mut LocalPorts,
+    elsewhere: &'a mut dyn Sink,
+}
+
+impl Sink for Beside<'_> {
+    fn transmit(&mut self, port: u32, burst: TxBurst<'_>) -> (usize, DropReason) {
+        if self.ports.reaches(port) { self.ports.transmit(port, burst) } else { self.elsewhere.transmit(port, burst) }
+    }
+}
+
 impl Worker {
     /// Carries one burst of each driver in `ports` to its packets' fates, and sends what other workers handed over. Returns how many
     /// packets there were. Takes no lock, allocates nothing, and makes no system call but those of the drivers and the bell of a worker
@@ -422,6 +454,22 @@ impl Worker {
     ///
     /// `ports` must have been made for this worker's datapath.
     pub fn poll(&mut self, ports: &mut LocalPorts, now: Nanos) -> usize {
+        self.poll_through(ports, |worker, batch, ports| worker.process(batch, now, ports))
+    }
+
+    /// As [`poll`](Self::poll); what is for a port that `ports` does not reach goes to `elsewhere`.
+    pub fn poll_beside(&mut self, ports: &mut LocalPorts, now: Nanos, elsewhere: &mut dyn Sink) -> usize {
+        self.poll_through(ports, |worker, batch, ports| {
+            worker.process(batch, now, &mut Beside { ports, elsewhere: &mut *elsewhere });
+        })
+    }
+
+    #[inline]
+    fn poll_through(
+        &mut self,
+        ports: &mut LocalPorts,
+        mut carry: impl FnMut(&mut Worker, &mut [Packet], &mut LocalPorts),
+    ) -> usize {
         let mut carried = ports.send_handed_over();
         // Out of `ports`, which is the sink too. An empty vector needs no memory.
         let mut batch = core::mem::take(&mut ports.batch);
@@ -430,7 +478,7 @@ impl Worker {
             if n == 0 {
                 continue;
             }
-            self.process(&mut batch[..n], now, ports);
+            carry(self, &mut batch[..n], ports);
             let driver = &mut ports.ports[at].driver;
             self.free(&mut batch[..n], |packet| driver.release(packet));
             debug_assert!(batch[..n].iter().all(|p| p.owner() == Owner::Gone), "every buffer has gone back");

@@ -2,6 +2,7 @@
 
 use crate::packet::{DropReason, Fate};
 use crate::sync::counter::Counter;
+use crate::sync::region::Source;
 use crate::time::Nanos;
 
 macro_rules! worker_counters {
@@ -181,12 +182,12 @@ pub struct FlowColumn {
 
 impl FlowColumn {
     #[cfg(not(loom))]
-    pub(super) fn new(flows_max: u32) -> Option<Self> {
-        Some(FlowColumn { cells: crate::sync::mapped::Mapped::zeroed(flows_max as usize).ok()? })
+    pub(super) fn new(source: &Source, flows_max: u32) -> Option<Self> {
+        Some(FlowColumn { cells: crate::sync::mapped::Mapped::zeroed(source, flows_max as usize).ok()? })
     }
 
     #[cfg(loom)]
-    pub(super) fn new(flows_max: u32) -> Option<Self> {
+    pub(super) fn new(_source: &Source, flows_max: u32) -> Option<Self> {
         Some(FlowColumn { cells: (0..flows_max).map(|_| FlowCell::default()).collect() })
     }
 

@@ -117,10 +117,10 @@ impl Worker {
         reader: Reader,
         column: Arc<FlowColumn>,
         counters: Arc<WorkerCounters>,
+        cache: ExactCache,
         seed: u64,
     ) -> Self {
         let pool = PoolCache::new(datapath.pool());
-        let cache = ExactCache::new(datapath.config().cache_entries);
         Worker {
             reader,
             cache,

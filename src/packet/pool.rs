@@ -4,9 +4,9 @@ use core::ptr::NonNull;
 use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
-use memmap2::MmapMut;
 
 use super::buffer::{Owner, Packet};
+use crate::sync::region::{Region, Source};
 
 /// Bytes left free before a packet's data unless the pool says otherwise: room for two tunnels.
 pub const HEADROOM_DEFAULT: u16 = 256;
@@ -17,7 +17,7 @@ pub const HEADROOM_DEFAULT: u16 = 256;
 /// [`Packet`]. The mapping is released only when no buffer is out: a pool that is dropped while some are leaks the mapping
 /// rather than freeing memory under a descriptor.
 pub struct Pool {
-    map: core::mem::ManuallyDrop<MmapMut>,
+    region: core::mem::ManuallyDrop<Region>,
     base: NonNull<u8>,
     buffer_len: u32,
     count: u32,
@@ -45,8 +45,15 @@ impl Pool {
     ///
     /// # Errors
     /// `InvalidInput` when `headroom` does not fit the buffer or the product overflows; else the kernel's error.
-    #[allow(unsafe_code)]
     pub fn new(count: u32, buffer_len: u32, headroom: u16) -> std::io::Result<Arc<Pool>> {
+        Pool::new_in(&Source::default(), count, buffer_len, headroom)
+    }
+
+    /// As [`new`](Self::new), in memory of `source`.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and when `source` has not so much.
+    pub fn new_in(source: &Source, count: u32, buffer_len: u32, headroom: u16) -> std::io::Result<Arc<Pool>> {
         let invalid = |what| std::io::Error::new(std::io::ErrorKind::InvalidInput, what);
         if count == 0 || buffer_len == 0 {
             return Err(invalid("a pool needs at least one buffer of at least one byte"));
@@ -56,15 +63,14 @@ impl Pool {
             return Err(invalid("headroom does not fit the buffer"));
         }
         let bytes = (count as usize).checked_mul(buffer_len as usize).ok_or_else(|| invalid("pool too large"))?;
-        let mut map = MmapMut::map_anon(bytes)?;
-        // Large pages spare the packet path most TLB misses; a kernel that refuses costs only speed.
-        let _ = map.advise(memmap2::Advice::HugePage);
-        let base = NonNull::new(map.as_mut_ptr()).ok_or_else(|| invalid("empty mapping"))?;
+        // Large pages spare the packet path most TLB misses.
+        let region = Region::zeroed(source, bytes)?;
+        let base = region.at();
         let free = ArrayQueue::new(count as usize);
         for i in 0..count {
             let _ = free.push(i);
         }
-        Ok(Arc::new(Pool { map: core::mem::ManuallyDrop::new(map), base, buffer_len, count, headroom, free }))
+        Ok(Arc::new(Pool { region: core::mem::ManuallyDrop::new(region), base, buffer_len, count, headroom, free }))
     }
 
     /// Takes a buffer and describes `len` bytes of it behind the headroom; `None` when none is free or `len` does not fit.
@@ -139,7 +145,7 @@ impl Drop for Pool {
     fn drop(&mut self) {
         if self.free.len() == self.count as usize {
             // SAFETY: dropped once, here, and no packet is out that could reach the mapping.
-            unsafe { core::mem::ManuallyDrop::drop(&mut self.map) };
+            unsafe { core::mem::ManuallyDrop::drop(&mut self.region) };
         }
     }
 }

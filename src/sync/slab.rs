@@ -13,6 +13,7 @@ use core::mem::MaybeUninit;
 
 use super::primitive::{Arc, AtomicU32, Ordering, UnsafeCell};
 use super::qsbr::{Burst, Domain};
+use super::region::Source;
 
 /// Holds no value. Zero, because fresh memory is.
 const DEAD: u32 = 0;
@@ -55,26 +56,38 @@ type Slots<T> = super::mapped::Mapped<Slot<T>>;
 
 #[cfg(not(loom))]
 #[allow(unsafe_code)]
-fn dead_slots<T>(capacity: usize) -> Slots<T> {
+fn dead_slots<T>(source: &Source, capacity: usize) -> std::io::Result<Slots<T>> {
     // SAFETY: zero bytes are a valid slot: the value is `MaybeUninit`, and the state reads `DEAD`.
-    unsafe { Slots::zeroed_unchecked(capacity) }.expect("no address space left for a slab")
+    unsafe { Slots::zeroed_unchecked(source, capacity) }
 }
 
 #[cfg(loom)]
 type Slots<T> = Box<[Slot<T>]>;
 
 #[cfg(loom)]
-fn dead_slots<T>(capacity: usize) -> Slots<T> {
-    (0..capacity).map(|_| Slot { value: UnsafeCell::new(MaybeUninit::uninit()), state: AtomicU32::new(DEAD) }).collect()
+fn dead_slots<T>(_source: &Source, capacity: usize) -> std::io::Result<Slots<T>> {
+    let dead = |_| Slot { value: UnsafeCell::new(MaybeUninit::uninit()), state: AtomicU32::new(DEAD) };
+    Ok((0..capacity).map(dead).collect())
 }
 
 impl<T: Send + Sync + 'static> Slab<T> {
     /// A slab of `capacity` dead slots whose readers are those of `domain`, and its only writer.
+    ///
+    /// # Panics
+    /// If there is no address space left for it.
     pub fn new(domain: &Arc<Domain>, capacity: u32) -> (Arc<Self>, SlabWriter<T>) {
-        let slab = Arc::new(Slab { slots: dead_slots(capacity as usize), domain: Arc::clone(domain) });
+        Self::new_in(&Source::default(), domain, capacity).expect("no address space left for a slab")
+    }
+
+    /// As [`new`](Self::new), in memory of `source`.
+    ///
+    /// # Errors
+    /// There is not so much memory.
+    pub fn new_in(source: &Source, domain: &Arc<Domain>, capacity: u32) -> std::io::Result<(Arc<Self>, SlabWriter<T>)> {
+        let slab = Arc::new(Slab { slots: dead_slots(source, capacity as usize)?, domain: Arc::clone(domain) });
         let writer =
             SlabWriter { slab: Arc::clone(&slab), fresh: 0, free: Vec::new(), draining: Default::default(), alive: 0 };
-        (slab, writer)
+        Ok((slab, writer))
     }
 
     /// The entries as the burst sees them.

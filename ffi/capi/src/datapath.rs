@@ -1,7 +1,7 @@
 //! The datapath: one switch.
 
 use core::ffi::c_void;
-use core::mem::{MaybeUninit, size_of};
+use core::mem::{MaybeUninit, offset_of};
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -11,6 +11,7 @@ use wye::datapath::{Config, Datapath};
 use wye::packet::pool::HEADROOM_DEFAULT;
 use wye::time::Nanos;
 
+use crate::allocator::{self, wye_alloc_fn, wye_dealloc_fn};
 use crate::boundary::{self, Handle, Intent, Sized_, Tag, on_datapath};
 use crate::flow::{Records, wye_flow_stats};
 use crate::fork::ForkMark;
@@ -46,11 +47,19 @@ pub struct wye_datapath_config {
     pub log: wye_log_fn,
     /// Handed to `log`.
     pub log_ctx: *mut c_void,
+    /// Where the large memory comes from, all of it that grows with a setting of this struct: packet buffers, the flow table and each worker's
+    /// flow statistics (`flows_max`), exact-match caches (`cache_entries`). Each is one piece, rounded up to 2 MiB unless it is small. NULL: from
+    /// the kernel, which gives pages when they are first used. Handles, hash tables of masks and ports, and attributes come from `malloc`.
+    pub alloc: wye_alloc_fn,
+    /// Takes it back; given exactly if `alloc` is.
+    pub dealloc: wye_dealloc_fn,
+    /// Handed to `alloc` and `dealloc`.
+    pub alloc_ctx: *mut c_void,
 }
 
-// SAFETY: `repr(C)`, `size` first; integers, a raw pointer and an `Option` of a function pointer.
+// SAFETY: `repr(C)`, `size` first; integers, raw pointers and `Option`s of function pointers.
 unsafe impl Sized_ for wye_datapath_config {
-    const FIRST: usize = size_of::<wye_datapath_config>();
+    const FIRST: usize = offset_of!(wye_datapath_config, alloc);
     const NAME: &'static str = "wye_datapath_config";
 }
 
@@ -172,6 +181,7 @@ pub unsafe extern "C" fn wye_datapath_new(
                 upcalls_max: or(c.upcalls_max as usize, default.upcalls_max),
                 vlan_depth: u8::try_from(or(c.vlan_limit, default.vlan_depth.into())).unwrap_or(u8::MAX),
                 seed: (c.seed != 0).then_some(c.seed),
+                memory: allocator::source(c.alloc, c.dealloc, c.alloc_ctx)?,
             };
             (config, Log { callback: c.log, ctx: c.log_ctx })
         };

@@ -1,6 +1,6 @@
-//! Flows by attributes: `OVS_KEY_ATTR_*` and `OVS_ACTION_ATTR_*`, each a `struct nlattr` in native byte order, padded to 4 bytes.
+//! Flows by attributes: `OVS_KEY_ATTR_*` and `OVS_ACTION_ATTR_*`, each a `struct nlattr` in native byte order, padded to 4 bytes; or by text.
 
-use core::ffi::c_void;
+use core::ffi::{c_char, c_void};
 use core::mem::{MaybeUninit, offset_of, size_of};
 use std::sync::{Arc, Mutex};
 
@@ -15,6 +15,7 @@ use wye::time::Nanos;
 use crate::boundary::{self, Handle, Intent, Sized_, Tag, on_datapath};
 use crate::datapath::{Inner, lock, wye_datapath};
 use crate::status::{Fault, Outcome, WYE_E_MATCHED, WYE_E_NO_SPACE, wye_error, wye_status};
+use crate::text;
 
 /// Bytes of a flow's identifier.
 pub const WYE_UFID_LEN: usize = 16;
@@ -112,6 +113,11 @@ pub struct wye_flow_request {
     pub hard_timeout_ns: u64,
     /// The time, where a timeout is given.
     pub now_ns: u64,
+    /// Instead of `key` and `mask`: what is matched, as `ovs-dpctl` writes it, `"in_port(1),eth_type(0x0800),ipv4(dst=10.0.0.0/8)"`. NULL: see
+    /// `key`. Ports may be given by name.
+    pub match_text: *const c_char,
+    /// Instead of `actions`: `"push_vlan(vid=5,pcp=0),2"`; `"drop"`. NULL: see `actions`.
+    pub actions_text: *const c_char,
 }
 
 // SAFETY: `repr(C)`, `size` first; integers and raw pointers.
@@ -173,6 +179,8 @@ pub(crate) struct Put<'a> {
     pub(crate) ufid: [u8; WYE_UFID_LEN],
     pub(crate) key: &'a [u8],
     pub(crate) mask: &'a [u8],
+    /// What key and mask say, if that is known already.
+    pub(crate) matched: Option<(FlowKey, FlowMask)>,
     pub(crate) actions: &'a [u8],
     pub(crate) idle_timeout_ns: u64,
     pub(crate) hard_timeout_ns: u64,
@@ -200,6 +208,9 @@ pub(crate) fn put(inner: &Inner, put: &Put<'_>) -> Outcome<Option<FlowStats>> {
     let actions = decode_actions(put.actions).map_err(|e| Fault::from(e).of("actions"))?;
     let given = (put.ufid != [0; WYE_UFID_LEN]).then(|| u128::from_be_bytes(put.ufid));
     let decoded = || -> Outcome<(FlowKey, FlowMask)> {
+        if let Some(matched) = put.matched {
+            return Ok(matched);
+        }
         let key = key_of(put.key)?;
         let mask = mask_of(put.mask, &key)?;
         Ok((key, mask))
@@ -253,7 +264,7 @@ pub(crate) fn put(inner: &Inner, put: &Put<'_>) -> Outcome<Option<FlowStats>> {
 /// Installs or changes a flow. On a change, `*before` (may be NULL) gets the statistics until then.
 ///
 /// Borrows everything for the call. Any thread, also from a callback; workers go on meanwhile and see the flow from their next burst
-/// on at the latest. Takes the control lock. `WYE_E_INVALID` (the detail names the attribute), `WYE_E_UNSUPPORTED` (a key field that
+/// on at the latest. Takes the control lock. `WYE_E_INVALID` (the detail names the attribute, or the column of the text), `WYE_E_UNSUPPORTED` (a key field that
 /// cannot be matched, an action that cannot be carried out), `WYE_E_EXISTS`, `WYE_E_NOT_FOUND`, `WYE_E_MATCHED`, `WYE_E_FULL`, `WYE_E_PANIC`,
 /// `WYE_E_FORKED`. Since 0.1.
 ///
@@ -277,14 +288,20 @@ pub unsafe extern "C" fn wye_flow_put(
                 boundary::bytes(p.actions, p.actions_len as usize, "actions")?,
             )
         };
+        // SAFETY: as this function's contract, twice.
+        let (match_text, actions_text) =
+            unsafe { (boundary::text(p.match_text, "match_text")?, boundary::text(p.actions_text, "actions_text")?) };
+        let matched = match_text.map(|text| text::read_match(inner, text, key, mask)).transpose()?;
+        let by_text = actions_text.map(|text| text::read_actions(inner, text, actions)).transpose()?;
         let stats = self::put(
             inner,
             &Put {
                 flags: p.flags,
                 ufid: p.ufid,
-                key,
-                mask,
-                actions,
+                key: matched.as_ref().map_or(key, |m| &m.key_bytes),
+                mask: matched.as_ref().map_or(mask, |m| &m.mask_bytes),
+                matched: matched.as_ref().map(|m| (m.key, m.mask)),
+                actions: by_text.as_deref().unwrap_or(actions),
                 idle_timeout_ns: p.idle_timeout_ns,
                 hard_timeout_ns: p.hard_timeout_ns,
                 now_ns: p.now_ns,
@@ -376,7 +393,7 @@ pub unsafe extern "C" fn wye_flow_get(
     })
 }
 
-fn no_space(needed: usize) -> Fault {
+pub(crate) fn no_space(needed: usize) -> Fault {
     Fault::new(WYE_E_NO_SPACE, format!("the buffer needs {needed} bytes"))
 }
 

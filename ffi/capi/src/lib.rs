@@ -15,6 +15,8 @@ pub mod status;
 
 pub mod log;
 
+pub mod allocator;
+
 pub mod datapath;
 
 pub mod port;
@@ -22,6 +24,8 @@ pub mod port;
 pub mod packet;
 
 pub mod flow;
+
+pub mod text;
 
 pub mod upcall;
 

@@ -1,4 +1,4 @@
-//! The log and allocator hooks of one datapath.
+//! The log hook of one datapath.
 
 use core::ffi::{c_char, c_void};
 use std::ffi::CString;

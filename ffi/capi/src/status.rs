@@ -192,9 +192,10 @@ impl From<CompileError> for Fault {
 
 impl From<DatapathError> for Fault {
     fn from(e: DatapathError) -> Self {
-        let status = match e {
+        let status = match &e {
             DatapathError::TooManyWorkers => WYE_E_FULL,
-            DatapathError::OutOfMemory | DatapathError::Pool(_) => WYE_E_NO_MEMORY,
+            DatapathError::Pool(e) if e.kind() == std::io::ErrorKind::InvalidInput => WYE_E_INVALID,
+            DatapathError::OutOfMemory | DatapathError::NoFlowMemory | DatapathError::Pool(_) => WYE_E_NO_MEMORY,
             _ => WYE_E_INVALID,
         };
         Fault::new(status, e.to_string())

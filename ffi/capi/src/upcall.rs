@@ -91,8 +91,10 @@ pub struct wye_answer {
     pub hard_timeout_ns: u64,
     /// Actions as text, instead of `actions`; NUL-terminated or NULL.
     pub actions_text: *const c_char,
+    /// What the flow matches as text, instead of `mask`: `"in_port(1),eth_type(0x0800)"`; NUL-terminated or NULL. The packet must match it.
+    pub match_text: *const c_char,
     /// Zero: room for later versions.
-    pub reserved2: [u64; 3],
+    pub reserved2: [u64; 2],
 }
 
 impl wye_answer {
@@ -110,7 +112,8 @@ impl wye_answer {
         idle_timeout_ns: 0,
         hard_timeout_ns: 0,
         actions_text: core::ptr::null(),
-        reserved2: [0; 3],
+        match_text: core::ptr::null(),
+        reserved2: [0; 2],
     };
 }
 
@@ -167,10 +170,10 @@ pub(crate) struct Dispatcher;
 impl UpcallHandler for Dispatcher {
     fn miss(&self, miss: Miss<'_>) -> Answer {
         let parked = with_current(|worker| {
-            worker.park(|| {
-                let mut packet = miss.packet.take();
+            worker.park(miss.packet, |at| {
+                let mut packet = at.take();
                 // The place of the rarer metadata stays with the descriptor that the engine has, and is freed with it.
-                miss.packet.ext = core::mem::take(&mut packet.ext);
+                at.ext = core::mem::take(&mut packet.ext);
                 Parked { packet, key: *miss.key, request: None, retries: worker.retries() }
             })
         });
@@ -179,8 +182,8 @@ impl UpcallHandler for Dispatcher {
 
     fn punt(&self, punt: Punt<'_>) -> Answer {
         let parked = with_current(|worker| {
-            worker.park(|| {
-                let mut packet = punt.packet.take();
+            worker.park(punt.packet, |at| {
+                let mut packet = at.take();
                 // Here the engine itself frees the place, since the packet is gone.
                 packet.ext = 0;
                 Parked { packet, key: *punt.key, request: Some(punt.request.clone()), retries: 0 }

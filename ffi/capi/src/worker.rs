@@ -13,17 +13,19 @@ use core::ffi::c_void;
 use core::mem::{MaybeUninit, offset_of};
 use core::panic::AssertUnwindSafe;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::time::Duration;
 use std::collections::VecDeque;
 use std::panic::catch_unwind;
 use std::sync::{Arc, Mutex, TryLockError};
 
 use wye::datapath::stats::WorkerCounters;
-use wye::datapath::{Answer, FlowId, Sink, Worker};
+use wye::datapath::{Answer, FlowId, LocalPorts, Sink, Worker};
 use wye::flow::action::{Action, Actions, Masked, SetField};
 use wye::flow::netlink::{decode_actions, encode_key};
 use wye::packet::{DropReason, Fate, Owner, Packet};
 use wye::port::TxBurst;
 use wye::port::driver::BURST_MAX;
+use wye::port::wait::Waiter;
 use wye::time::Nanos;
 
 use crate::boundary::{self, Handle, Intent, Sized_, Tag, guarded, panic_message};
@@ -32,7 +34,8 @@ use crate::flow::{Put, WYE_PUT_CREATE, WYE_PUT_UNLESS_MATCHED};
 use crate::log::{WYE_LOG_ERROR, WYE_LOG_WARN};
 use crate::packet::{wye_fate, wye_packet};
 use crate::status::{
-    Fault, Outcome, WYE_E_BUSY, WYE_E_EXISTS, WYE_E_MATCHED, WYE_E_PANIC, WYE_E_UNSUPPORTED, wye_error, wye_status,
+    Fault, Outcome, WYE_E_BUSY, WYE_E_EXISTS, WYE_E_IO, WYE_E_MATCHED, WYE_E_NOT_FOUND, WYE_E_PANIC, WYE_E_UNSUPPORTED,
+    wye_error, wye_status,
 };
 use crate::upcall::{
     Attributes, Parked, WYE_ANSWER_INSTALL, WYE_VERDICT_DONE, WYE_VERDICT_DROP, WYE_VERDICT_EXECUTE, wye_answer,
@@ -207,6 +210,9 @@ struct Engine {
     batch: Vec<Packet>,
     views: Box<[wye_packet]>,
     pointers: Box<[*mut wye_packet]>,
+    /// Ports that this worker drives, once there is one.
+    ports: Option<Box<LocalPorts>>,
+    waiter: Option<Waiter>,
 }
 
 /// Packets of the caller's that are done with.
@@ -241,11 +247,16 @@ struct Callback<'a> {
     ctx: *mut c_void,
     views: &'a mut [wye_packet],
     pointers: &'a mut [*mut wye_packet],
+    /// Ports that the worker drives; while it polls them the engine asks them itself.
+    ports: Option<&'a mut LocalPorts>,
     panicked: Option<String>,
 }
 
 impl Sink for Callback<'_> {
     fn transmit(&mut self, port: u32, mut burst: TxBurst<'_>) -> (usize, DropReason) {
+        if let Some(ports) = self.ports.as_mut().filter(|ports| ports.reaches(port)) {
+            return ports.transmit(port, burst);
+        }
         let Some(transmit) = self.ops.transmit else { return (0, DropReason::PortDown) };
         if self.panicked.is_some() {
             return (0, DropReason::Shutdown);
@@ -313,14 +324,49 @@ impl wye_worker {
     }
 
     /// Parks an upcall; `None` if this worker has no callback for it.
-    pub(crate) fn park(&self, make: impl FnOnce() -> Parked) -> Option<Answer> {
+    pub(crate) fn park(&self, packet: &mut Packet, make: impl FnOnce(&mut Packet) -> Parked) -> Option<Answer> {
         self.ops.upcall?;
         let mut parked = lock(&self.parked);
         if parked.len() >= PARKED_MAX {
             return Some(Answer::Refuse);
         }
-        parked.push_back(make());
+        if packet.owner() != Owner::Port {
+            parked.push_back(make(packet));
+            return Some(Answer::Consumed);
+        }
+        // A driver's buffer goes back to it when the poll ends, so a copy waits.
+        let Some(mut copy) = self.inner.engine.pool().packet(packet.data()) else {
+            return Some(Answer::Drop(DropReason::NoBuffer));
+        };
+        copy.copy_metadata(packet);
+        parked.push_back(make(&mut copy));
         Some(Answer::Consumed)
+    }
+
+    /// Runs `f` on the ports that this worker drives, which it gets its first of here.
+    pub(crate) fn with_ports<R>(&self, f: impl FnOnce(&mut LocalPorts) -> R) -> Outcome<R> {
+        self.with_engine(|engine| f(engine.ports.get_or_insert_with(|| Box::new(LocalPorts::new(&self.inner.engine)))))
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
+    /// One burst of each port.
+    fn poll_ports(&self, engine: &mut Engine, now: Nanos) -> Outcome<usize> {
+        let Engine { worker, views, pointers, ports, .. } = engine;
+        let Some(ports) = ports else { return Ok(0) };
+        let mut sink = Callback { ops: &self.ops, ctx: self.ctx, views, pointers, ports: None, panicked: None };
+        let run = catch_unwind(AssertUnwindSafe(|| {
+            let carried = worker.poll_beside(ports, now, &mut sink);
+            ports.check(&self.inner.engine, now);
+            carried
+        }));
+        match (run, sink.panicked.take()) {
+            (Ok(_), Some(message)) => Err(self.poison(&format!("in the callback transmit: {message}"))),
+            (Ok(carried), None) => Ok(carried),
+            (Err(payload), _) => Err(self.poison(panic_message(&*payload))),
+        }
     }
 
     fn with_engine<R>(&self, f: impl FnOnce(&mut Engine) -> R) -> Outcome<R> {
@@ -337,8 +383,9 @@ impl wye_worker {
 
     /// Carries what is in the engine's batch. Packets of the caller's that are left go to `done`.
     fn carry(&self, engine: &mut Engine, work: Work<'_>, now_ns: u64, keep: bool, done: &mut Done) -> Outcome {
-        let Engine { worker, batch, views, pointers } = engine;
-        let mut sink = Callback { ops: &self.ops, ctx: self.ctx, views, pointers, panicked: None };
+        let Engine { worker, batch, views, pointers, ports, .. } = engine;
+        let ports = ports.as_deref_mut();
+        let mut sink = Callback { ops: &self.ops, ctx: self.ctx, views, pointers, ports, panicked: None };
         let now = Nanos(now_ns);
         let run = catch_unwind(AssertUnwindSafe(|| match work {
             Work::Process => {
@@ -552,18 +599,29 @@ impl wye_worker {
                 boundary::bytes(answer.mask, answer.mask_len as usize, "mask")?,
             )
         };
+        // SAFETY: as above.
+        let by_text = unsafe { boundary::text(answer.actions_text, "actions_text") }?;
+        let by_text = by_text.map(|text| crate::text::read_actions(&self.inner, text, actions)).transpose()?;
+        let actions = by_text.as_deref().unwrap_or(actions);
         let decoded = decode_actions(actions).map_err(|e| Fault::from(e).of("actions"))?;
-        if answer.flags & !WYE_ANSWER_INSTALL != 0 || !answer.actions_text.is_null() {
+        if answer.flags & !WYE_ANSWER_INSTALL != 0 {
             return Err(Fault::new(WYE_E_UNSUPPORTED, "the answer has fields that this library does not know"));
         }
         if answer.flags & WYE_ANSWER_INSTALL != 0 && parked.request.is_none() {
             let mut key = Vec::new();
             encode_key(&parked.key, &mut key);
+            // SAFETY: as above.
+            let match_text = unsafe { boundary::text(answer.match_text, "match_text") }?;
+            let matched = match_text.map(|text| crate::text::read_match(&self.inner, text, &[], mask)).transpose()?;
+            if matched.as_ref().is_some_and(|m| !m.mask.matches(&m.key.masked(&m.mask), &parked.key)) {
+                return Err(Fault::invalid("match_text: the packet does not match it"));
+            }
             let put = Put {
                 flags: WYE_PUT_CREATE | WYE_PUT_UNLESS_MATCHED,
                 ufid: answer.ufid,
                 key: &key,
-                mask,
+                mask: matched.as_ref().map_or(mask, |m| &m.mask_bytes),
+                matched: matched.as_ref().map(|m| (parked.key, m.mask)),
                 actions: if answer.flow_actions.is_null() { actions } else { flow_actions },
                 idle_timeout_ns: answer.idle_timeout_ns,
                 hard_timeout_ns: answer.hard_timeout_ns,
@@ -634,6 +692,8 @@ pub unsafe extern "C" fn wye_worker_new(
                 batch: Vec::with_capacity(BURST_MAX),
                 views: vec![wye_packet::EMPTY; BURST_MAX].into_boxed_slice(),
                 pointers: vec![core::ptr::null_mut(); BURST_MAX].into_boxed_slice(),
+                ports: None,
+                waiter: None,
             }),
             parked: Mutex::default(),
             is_delivering: AtomicBool::new(false),
@@ -701,6 +761,68 @@ pub unsafe extern "C" fn wye_worker_process(
                 unsafe { worker.burst(chunk, Work::Process, now_ns, false) }
             })
         })
+    })
+}
+
+/// Carries what the ports that this worker drives have received (`wye_port_open`): one burst of each, to its packets' fates. `*carried` (may be
+/// NULL) gets how many packets there were. Output to a port that this worker does not drive goes to `transmit`.
+///
+/// The owning thread, not from its own callbacks. System calls are the port drivers' only. Sees to it now and then that links that came
+/// or went are noticed. `WYE_E_INVALID`, `WYE_E_BUSY`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn wye_worker_poll(
+    worker: Option<&wye_worker>,
+    now_ns: u64,
+    carried: Option<&mut MaybeUninit<usize>>,
+) -> wye_status {
+    boundary::call(None, || {
+        let worker = boundary::live(worker)?;
+        guarded(&worker.inner, Intent::Change, |_| {
+            if worker.turns.depth.load(Ordering::Relaxed) != 0 {
+                return Err(Fault::new(WYE_E_BUSY, "the worker is in a callback just now"));
+            }
+            let _turn = Turn::begin(&worker.turns);
+            let polled = worker.with_engine(|engine| worker.poll_ports(engine, Nanos(now_ns)))?;
+            let delivered = worker.deliver(now_ns);
+            let n = polled?;
+            delivered?;
+            if let Some(carried) = carried {
+                carried.write(n);
+            }
+            Ok(())
+        })
+    })
+}
+
+/// Sleeps until a port of this worker has something to receive, or `timeout_ns` are over; for workers that do not spin. Both are `WYE_OK`.
+/// `WYE_E_NOT_FOUND` if no port of this worker will ever receive again: the traces that they played are over, or there are none.
+///
+/// The owning thread, not from its own callbacks. Blocks. `WYE_E_IO`, `WYE_E_INVALID`, `WYE_E_BUSY`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn wye_worker_wait(
+    worker: Option<&wye_worker>,
+    timeout_ns: u64,
+    error: Option<&mut MaybeUninit<*mut wye_error>>,
+) -> wye_status {
+    boundary::call(error, || {
+        let worker = boundary::live(worker)?;
+        worker.inner.check(Intent::Change)?;
+        worker.with_engine(|engine| {
+            let Engine { ports, waiter, .. } = engine;
+            let Some(ports) = ports.as_deref().filter(|ports| !ports.is_exhausted()) else {
+                return Err(Fault::new(WYE_E_NOT_FOUND, "no port of this worker will ever receive again"));
+            };
+            if ports.must_be_polled() {
+                return Ok(());
+            }
+            if waiter.is_none() {
+                *waiter = Some(Waiter::new().map_err(|e| Fault::new(WYE_E_IO, format!("a pipe: {e}")))?);
+            }
+            if let Some(waiter) = waiter {
+                waiter.wait(ports.poll_fds(), Duration::from_nanos(timeout_ns), || ports.is_idle());
+            }
+            Ok(())
+        })?
     })
 }
 
