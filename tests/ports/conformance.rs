@@ -134,6 +134,18 @@ pub fn check(pool: &Arc<Pool>, mut driver: Box<dyn Driver>, world: &mut dyn Worl
         assert_eq!((stats.tx_packets, stats.tx_dropped), (BURST_MAX as u64 + 2, 1), "{}", driver.kind());
     }
 
+    // Of a shared burst nothing is taken and nothing changed, whoever owns the buffers.
+    let mut shared: Vec<Packet> = frames[..8].iter().map(|f| pool.packet(f).expect("pool is large enough")).collect();
+    let before = driver.stats().tx_packets;
+    assert_eq!(driver.tx_burst(TxBurst::new(&mut shared, &mut [], &[0, 1, 2, 3, 4, 5, 6, 7]).shared()), 8);
+    driver.flush();
+    for (packet, frame) in shared.iter_mut().zip(&frames) {
+        assert_eq!((packet.owner(), packet.data()), (Owner::Pool, &frame[..]), "{}", driver.kind());
+        pool.free(packet);
+    }
+    assert_eq!(collect(&mut *driver, world, 8), frames[..8], "{}: shared", driver.kind());
+    assert_eq!(driver.stats().tx_packets, before + 8);
+
     // What was sent is not received.
     let mut out = [Packet::gone()];
     assert_eq!(driver.rx_burst(&mut out), 0, "{}: hears itself", driver.kind());
