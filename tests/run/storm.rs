@@ -85,17 +85,20 @@ fn a_loop_does_not_take_the_switch_away_from_its_hosts() {
             // Enough that the limit is met at the host's port and on both ends of the cable, however slow the turns are.
             for _ in 0..3000 {
                 one.send(&frame(BROADCAST, mac(1)));
-                (one.look(), two.look());
+                one.look();
+                two.look();
             }
             two.send(&frame(BROADCAST, mac(2)));
             await_that("the limit is met", || {
-                (one.look(), two.look());
+                one.look();
+                two.look();
                 switch.stats()["drops"]["storm"].as_u64() > Some(1000)
             });
             // The limit holds: what each of the hosts gets is what the two looped ports may flood.
             let (before, begin) = (number(&switch.stats()["bridge"], "flooded"), Instant::now());
             while begin.elapsed() < Duration::from_secs(1) {
-                (one.look(), two.look());
+                one.look();
+                two.look();
             }
             let flooded = number(&switch.stats()["bridge"], "flooded") - before;
             let seconds = begin.elapsed().as_secs_f64();
