@@ -349,6 +349,14 @@ impl LocalPorts {
         sent
     }
 
+    /// The last thing before the ports are closed, when no worker carries packets any more: sends what other workers handed over,
+    /// which counts as transmitted already, and publishes the statistics.
+    pub fn finish(&mut self, now: Nanos) {
+        while self.send_handed_over() > 0 {}
+        self.ports.iter_mut().for_each(|port| port.driver.flush());
+        self.read_stats(now);
+    }
+
     fn hand_over(&mut self, ring: u16, mut burst: TxBurst<'_>) -> (usize, DropReason) {
         let Some(exchange) = &self.exchange else { return (0, DropReason::PortDown) };
         let Ring { queue, home, .. } = &exchange.rings[usize::from(ring)];
@@ -395,7 +403,9 @@ impl Sink for LocalPorts {
                 let len = burst.len();
                 let taken = port.driver.tx_burst(burst);
                 self.is_suspect |= taken < len;
-                (taken, if port.link == Link::Up { DropReason::TxFull } else { DropReason::PortDown })
+                // The link may have gone since it was looked at.
+                let is_up = port.link == Link::Up && !port.driver.refused_as_down();
+                (taken, if is_up { DropReason::TxFull } else { DropReason::PortDown })
             }
             Way::Ring(ring) => self.hand_over(ring, burst),
             Way::None => (0, DropReason::PortDown),

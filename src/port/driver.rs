@@ -78,7 +78,8 @@ pub struct PortStats {
     pub tx_packets: u64,
     /// Bytes sent.
     pub tx_bytes: u64,
-    /// Packets that the port would not take: those that `tx_burst` did not accept, and those that it skipped.
+    /// Packets that the port would not take: those that `tx_burst` did not accept, and those that it skipped. Also those that it accepted
+    /// and still had when the interface went; they are no longer in `tx_packets` then.
     pub tx_dropped: u64,
 }
 
@@ -181,6 +182,12 @@ pub trait Driver: Send {
     /// path.
     fn link(&mut self) -> Link {
         Link::Up
+    }
+
+    /// True if the last packets that [`Driver::tx_burst`] did not accept were refused because the interface is down or has gone, not for
+    /// want of room. Makes no system call; what is true now only [`Driver::link`] knows.
+    fn refused_as_down(&self) -> bool {
+        false
     }
 
     /// The statistics so far. May make a system call.

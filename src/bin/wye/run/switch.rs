@@ -54,7 +54,7 @@ fn now(start: Instant) -> Nanos {
 /// A running switch.
 pub struct Switch {
     view: Arc<View>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<JoinHandle<Option<LocalPorts>>>,
     bells: Vec<Arc<Doorbell>>,
     stop: Arc<AtomicBool>,
     exhausted: Arc<AtomicUsize>,
@@ -132,9 +132,7 @@ impl Switch {
             let result = core.map_or(Ok(()), pin);
             let failed = result.is_err();
             let _ = pinned.send(result);
-            if !failed {
-                work(seat, &stop, &exhausted, start, busy_poll);
-            }
+            (!failed).then(|| work(seat, &stop, &exhausted, start, busy_poll))
         })?;
         self.threads.push(thread);
         is_pinned.recv().map_err(|_| io::Error::other("the thread ended"))?
@@ -164,9 +162,11 @@ impl Switch {
     fn halt(&mut self) {
         self.stop.store(true, Ordering::Release);
         self.bells.iter().for_each(|bell| bell.ring());
-        for thread in self.threads.drain(..) {
-            // A panic was already printed, and `failure` has told it.
-            let _ = thread.join();
+        // A panic was already printed, and `failure` has told it.
+        let ports: Vec<_> = self.threads.drain(..).filter_map(|thread| thread.join().ok().flatten()).collect();
+        // No port is closed before every worker is done: one may have handed packets to another that had stopped already.
+        for mut ports in ports {
+            ports.finish(self.view.now());
         }
     }
 
@@ -177,8 +177,8 @@ impl Switch {
     }
 }
 
-/// The loop of a worker.
-fn work(seat: Seat, stop: &AtomicBool, exhausted: &AtomicUsize, start: Instant, busy_poll: bool) {
+/// The loop of a worker. Returns the ports, still open.
+fn work(seat: Seat, stop: &AtomicBool, exhausted: &AtomicUsize, start: Instant, busy_poll: bool) -> LocalPorts {
     let Seat { mut worker, mut ports, mut waiter } = seat;
     let datapath = worker.datapath().clone();
     let (mut idle, mut is_exhausted) = (0, false);
@@ -209,7 +209,7 @@ fn work(seat: Seat, stop: &AtomicBool, exhausted: &AtomicUsize, start: Instant, 
             waiter.wait(ports.poll_fds(), sleep, || ports.is_idle() && !stop.load(Ordering::Acquire));
         }
     }
-    ports.read_stats(now(start));
+    ports
 }
 
 /// Binds this thread to a core.
