@@ -91,6 +91,8 @@ struct Ring {
     /// Packets of the current block not yet taken, and where the first of them is. 0 packets: the block is not entered.
     left: u32,
     at: usize,
+    /// Packets left behind since the ring was made.
+    taken: u64,
 }
 
 /// One packet in the ring.
@@ -130,7 +132,7 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 impl Ring {
     fn map(socket: &OwnedFd, blocks: usize) -> io::Result<Self> {
         let map = MmapOptions::new().len(blocks * BLOCK_LEN).populate().map_raw(socket)?;
-        Ok(Ring { map, blocks, block: 0, left: 0, at: 0 })
+        Ok(Ring { map, blocks, block: 0, left: 0, at: 0, taken: 0 })
     }
 
     fn status(&self) -> *mut u32 {
@@ -218,6 +220,7 @@ impl Ring {
     fn advance(&mut self) {
         let next = self.bytes().get(self.at..).and_then(|packet| u32_at(packet, header::NEXT)).unwrap_or(0);
         self.left = self.left.saturating_sub(1);
+        self.taken += 1;
         self.at += next as usize;
         if self.left == 0 {
             self.give_back();
@@ -246,12 +249,23 @@ pub struct AfPacket {
     interfaces: Interfaces,
     queue: Queue,
     is_gone: bool,
+    /// The last refusal was for an interface that is down.
+    is_down: bool,
     /// The long packet that is being cut, and how many pieces it has given.
     cutting: Option<(Segments, usize)>,
     packet_len_max: usize,
     stats: PortStats,
-    /// Dropped by the kernel because the ring was full. Reading the kernel's count clears it.
-    kernel_dropped: Cell<u64>,
+    /// What the kernel counted. Reading its counts clears them.
+    kernel: Cell<Kernel>,
+}
+
+/// What the kernel counted on one socket and its predecessors.
+#[derive(Clone, Copy, Debug, Default)]
+struct Kernel {
+    /// Put into the present ring.
+    received: u64,
+    /// Dropped because the ring was full.
+    dropped: u64,
 }
 
 impl AfPacket {
@@ -277,21 +291,36 @@ impl AfPacket {
                     interfaces,
                     queue,
                     is_gone: false,
+                    is_down: false,
                     cutting: None,
                     packet_len_max: (mtu + FRAME_OVERHEAD).min(PACKET_LEN_MAX),
                     stats: PortStats::default(),
-                    kernel_dropped: Cell::new(0),
+                    kernel: Cell::default(),
                 })
             })
             .collect()
     }
 
-    fn collect_kernel_dropped(&self) {
-        // struct tpacket_stats_v3: packets, drops, freezes.
+    fn read_kernel(&self) -> Kernel {
+        // struct tpacket_stats_v3: packets, those dropped included; drops, freezes.
         if let Ok(counts) = sys::get_option::<12>(&self.queue.socket, libc::SOL_PACKET, libc::PACKET_STATISTICS) {
-            let dropped = u32_at(&counts, 4).unwrap_or(0);
-            self.kernel_dropped.set(self.kernel_dropped.get() + u64::from(dropped));
+            let count = |at| u64::from(u32_at(&counts, at).unwrap_or(0));
+            let Kernel { received, dropped } = self.kernel.get();
+            self.kernel
+                .set(Kernel { received: received + count(0).saturating_sub(count(4)), dropped: dropped + count(4) });
         }
+        self.kernel.get()
+    }
+
+    /// Puts a new socket in the place of one whose interface has gone. What was received by the old one and not taken is lost.
+    fn replace(&mut self, queue: Queue, mtu: usize) {
+        let Kernel { received, dropped } = self.read_kernel();
+        self.stats.rx_dropped += received.saturating_sub(self.queue.ring.taken);
+        self.kernel.set(Kernel { received: 0, dropped });
+        self.queue = queue;
+        self.cutting = None;
+        self.packet_len_max = (mtu + FRAME_OVERHEAD).min(PACKET_LEN_MAX);
+        self.is_gone = false;
     }
 }
 
@@ -497,7 +526,8 @@ impl Driver for AfPacket {
                     }
                     // The socket remembers once that the interface was down, though it may be up again.
                     Err(e) if sys::is(&e, libc::ENETDOWN) && !is_retry => is_retry = true,
-                    Err(_) => {
+                    Err(error) => {
+                        self.is_down = sys::is_interface_lost(&error);
                         // Those that cannot be sent behind this one were counted above; they count as refused instead.
                         let behind = which[0];
                         for number in behind..end {
@@ -520,16 +550,14 @@ impl Driver for AfPacket {
 
     fn link(&mut self) -> Link {
         let interface = self.config.interface.as_str();
-        if self.interfaces.index(interface).ok() != Some(self.queue.index) {
+        // The socket loses an interface for good even if one of the same name and number is back at once.
+        let is_bound = sys::bound_interface(&self.queue.socket).ok() == Some(self.queue.index);
+        if !is_bound || self.interfaces.index(interface).ok() != Some(self.queue.index) {
             self.is_gone = true;
-            self.collect_kernel_dropped();
             let Ok((queue, mtu)) = open_queue(&self.name, &self.config, &self.interfaces, &self.group) else {
                 return Link::Gone;
             };
-            self.queue = queue;
-            self.cutting = None;
-            self.packet_len_max = (mtu + FRAME_OVERHEAD).min(PACKET_LEN_MAX);
-            self.is_gone = false;
+            self.replace(queue, mtu);
         }
         let interface = self.config.interface.as_str();
         if let Ok(mtu) = self.interfaces.mtu(interface) {
@@ -541,9 +569,12 @@ impl Driver for AfPacket {
         }
     }
 
+    fn refused_as_down(&self) -> bool {
+        self.is_down || self.is_gone
+    }
+
     fn stats(&self) -> PortStats {
-        self.collect_kernel_dropped();
-        PortStats { rx_dropped: self.stats.rx_dropped + self.kernel_dropped.get(), ..self.stats }
+        PortStats { rx_dropped: self.stats.rx_dropped + self.read_kernel().dropped, ..self.stats }
     }
 
     fn poll_fd(&self) -> Option<i32> {

@@ -20,6 +20,11 @@ pub(super) fn is(error: &io::Error, code: c_int) -> bool {
     error.raw_os_error() == Some(code)
 }
 
+/// True if `error` is what a socket says whose interface is down, has gone, or was taken from it.
+pub(super) fn is_interface_lost(error: &io::Error) -> bool {
+    [libc::ENETDOWN, libc::ENXIO, libc::ENODEV].iter().any(|code| is(error, *code))
+}
+
 /// Refuses what cannot be the name of a Linux network interface. `%` would make the kernel choose one.
 pub(super) fn check_interface_name(port: &str, name: &str) -> Result<(), PortError> {
     let is_odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | ':' | '%');
@@ -69,6 +74,17 @@ pub(super) fn get_option<const N: usize>(fd: &OwnedFd, level: c_int, name: c_int
 pub(super) fn bind(fd: &OwnedFd, address: &[u8]) -> io::Result<()> {
     // SAFETY: the kernel reads `address.len()` bytes at `address`.
     check(unsafe { libc::bind(fd.as_raw_fd(), address.as_ptr().cast(), address.len() as libc::socklen_t) }).map(drop)
+}
+
+/// The number of the interface that a packet socket is bound to; negative if that has gone.
+#[allow(unsafe_code)]
+pub(super) fn bound_interface(fd: &OwnedFd) -> io::Result<i32> {
+    // struct sockaddr_ll: family, protocol, interface, and more than is read here.
+    let mut address = [0u8; 32];
+    let mut len = address.len() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes, which `address` has.
+    check(unsafe { libc::getsockname(fd.as_raw_fd(), address.as_mut_ptr().cast(), &mut len) })?;
+    Ok(i32::from_ne_bytes(core::array::from_fn(|i| address[4 + i])))
 }
 
 /// A packet socket that receives nothing and keeps the interface promiscuous until it is closed.

@@ -3,6 +3,9 @@
 //! One `read` or `write` per packet, straight from and to the packet's buffer. The kernel gives VLAN tags in the frame and
 //! finished checksums, since no offload is asked for. With several queues the kernel spreads flows over them; each queue is a
 //! driver of its own. An interface that the driver made goes when the last of its queues is dropped.
+//!
+//! The interface may be moved to another network namespace, for a container or a test: the switch keeps its end. Whether it is up cannot
+//! be seen from outside, so it counts as up there until it refuses a packet.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSliceMut, Read, Write};
@@ -42,6 +45,8 @@ pub struct Tap {
     interfaces: Interfaces,
     /// `None` while the interface has gone.
     tun: Option<File>,
+    /// The last refusal was for an interface that is down.
+    is_down: bool,
     packet_len_max: usize,
     stats: PortStats,
 }
@@ -73,6 +78,7 @@ impl Tap {
             pool: PoolCache::new(pool),
             interfaces,
             tun: None,
+            is_down: false,
             packet_len_max: 0,
             stats: PortStats::default(),
         };
@@ -179,6 +185,7 @@ impl Driver for Tap {
                     // Too short for a frame: this packet's fault, not the port's.
                     Err(error) if sys::is(&error, libc::EINVAL) => self.stats.tx_dropped += 1,
                     Err(error) => {
+                        self.is_down = sys::is(&error, libc::EIO);
                         self.note(&error);
                         break;
                     }
@@ -209,8 +216,14 @@ impl Driver for Tap {
         }
         match self.interfaces.is_running(interface) {
             Ok(true) => Link::Up,
+            // There is one, as was seen above, so it was moved to another network namespace, where it cannot be asked.
+            Err(error) if sys::is(&error, libc::ENODEV) => Link::Up,
             _ => Link::Down,
         }
+    }
+
+    fn refused_as_down(&self) -> bool {
+        self.is_down || self.tun.is_none()
     }
 
     fn stats(&self) -> PortStats {

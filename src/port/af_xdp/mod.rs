@@ -145,6 +145,8 @@ pub struct AfXdp {
     frames: Frames,
     packet_len_max: usize,
     stats: PortStats,
+    /// The kernel's last answer was that the interface is down.
+    is_down: bool,
     /// What sockets of the interface's earlier lives dropped.
     dropped_before: u64,
 }
@@ -197,6 +199,7 @@ impl AfXdp {
                     frames,
                     packet_len_max: 0,
                     stats: PortStats::default(),
+                    is_down: false,
                     dropped_before: 0,
                 };
                 port.reopen()?;
@@ -336,6 +339,12 @@ impl AfXdp {
             while queue.rx.take().is_some() {
                 self.dropped_before += 1;
             }
+            // Taken to be sent, but the kernel never did.
+            for descriptor in queue.tx.unconsumed() {
+                self.stats.tx_packets -= 1;
+                self.stats.tx_bytes -= u64::from(descriptor.len);
+                self.stats.tx_dropped += 1;
+            }
         }
         self.frames.reclaim_all();
     }
@@ -376,6 +385,7 @@ impl AfXdp {
                 return;
             }
             let answer = sys::wake_sender(&queue.socket);
+            self.is_down = answer.as_ref().is_err_and(sys::is_interface_lost);
             let after = queue.tx.outstanding();
             if after == before || answer.is_err_and(|e| !is_transient(&e)) {
                 return;
@@ -434,7 +444,8 @@ impl Driver for AfXdp {
         self.reclaim();
         let mut accepted = 0;
         let mut has_kicked = false;
-        while accepted < burst.len() {
+        // What the ring takes while the interface is down would be sent late or never.
+        while !self.is_down && accepted < burst.len() {
             let Some(queue) = &mut self.queue else { break };
             let packet = burst.get(accepted);
             let len = packet.len();
@@ -498,7 +509,9 @@ impl Driver for AfXdp {
     fn link(&mut self) -> Link {
         let interface = self.config.interface.as_str();
         let index = self.interfaces.index(interface).ok();
-        if index.is_none() || index != self.queue.as_ref().map(|queue| queue.index) {
+        // The socket loses an interface for good even if one of the same name and number is back at once.
+        let is_bound = |queue: &Queue| !sys::wake_sender(&queue.socket).is_err_and(|e| sys::is(&e, libc::ENXIO));
+        if index.is_none() || index != self.queue.as_ref().filter(|queue| is_bound(queue)).map(|queue| queue.index) {
             // Without an interface the socket is dead; what it held is counted.
             self.close();
             if index.is_none() || self.reopen().is_err() {
@@ -510,9 +523,16 @@ impl Driver for AfXdp {
             self.packet_len_max = (mtu + FRAME_OVERHEAD).min((self.frames.frame_len() - HEADROOM) as usize);
         }
         match self.interfaces.is_running(interface) {
-            Ok(true) => Link::Up,
+            Ok(true) => {
+                self.is_down = false;
+                Link::Up
+            }
             _ => Link::Down,
         }
+    }
+
+    fn refused_as_down(&self) -> bool {
+        self.is_down || self.queue.is_none()
     }
 
     fn stats(&self) -> PortStats {

@@ -170,6 +170,15 @@ impl<T: Entry> Ring<T> {
         self.ours.wrapping_sub(self.theirs)
     }
 
+    /// Producer: the entries that the kernel has not consumed, when it will not any more.
+    #[allow(unsafe_code)]
+    pub(super) fn unconsumed(&mut self) -> impl Iterator<Item = T> + '_ {
+        let count = self.outstanding().min(self.len);
+        // SAFETY: in the mapping and aligned, as in `put`, which wrote the last `len` entries before our position; the kernel only
+        // reads them.
+        (0..count).map(move |i| unsafe { self.slot(self.ours.wrapping_sub(count - i)).read() })
+    }
+
     /// Producer: true if the kernel sleeps and waits for a system call.
     pub(super) fn needs_wakeup(&self) -> bool {
         self.load(self.flags) & FLAG_NEED_WAKEUP != 0
