@@ -66,15 +66,26 @@ pub fn veth(a: &str, b: &str) {
 pub struct Host(Child);
 
 impl Host {
-    /// Moves `interface` into a new host and gives it `address` there.
-    pub fn new(interface: &str, address: &str) -> Self {
+    /// A new host without interfaces.
+    pub fn start() -> Self {
         let child = Command::new("unshare").args(["--net", "sleep", LIMIT_S]).spawn().unwrap();
         let host = Host(child);
         let own = std::fs::read_link("/proc/self/ns/net").unwrap();
         while std::fs::read_link(format!("/proc/{}/ns/net", host.0.id())).unwrap() == own {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
-        ip(&format!("link set {interface} netns {}", host.0.id()));
+        host
+    }
+
+    /// The process that keeps the host's namespace.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Moves `interface` into a new host and gives it `address` there.
+    pub fn new(interface: &str, address: &str) -> Self {
+        let host = Host::start();
+        ip(&format!("link set {interface} netns {}", host.id()));
         host.run("sysctl -qw net.ipv6.conf.all.disable_ipv6=1");
         host.run(&format!("ip addr add {address} dev {interface}"));
         host.run(&format!("ip link set {interface} up"));
@@ -88,11 +99,13 @@ impl Host {
         command
     }
 
-    /// Runs a command on the host.
-    pub fn run(&self, line: &str) {
+    /// Runs a command on the host; what it printed.
+    pub fn run(&self, line: &str) -> String {
         let mut words = line.split_whitespace();
         let output = self.command(words.next().unwrap()).args(words).output().unwrap();
-        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{line}: {}\n{text}\n{errors}", output.status);
+        text.into_owned()
     }
 
     /// Runs this test's program again on the host in the role of `role`; see [`role`].
