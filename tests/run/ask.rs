@@ -103,10 +103,6 @@ fn questions_while_packets_run_lose_none() {
             for what in ["stats", "ports", "flows", "fdb"] {
                 let answer = panel.switch.ask(what);
                 assert!(!answer.is_empty(), "{what}");
-                if what == "stats" {
-                    // Counters that are read one after another: a worker may be inside a burst.
-                    assert!(sum(&answer[0]["fates"]).abs_diff(number(&answer[0], "packets_in")) <= 2 * 256);
-                }
             }
             let came = panel.settle();
             assert_eq!((came[0].len(), came[1].len()), (100, 100));

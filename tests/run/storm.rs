@@ -8,7 +8,7 @@ use wye::testing::packets::{IP_A, IP_B};
 
 use crate::for_every_kind;
 use crate::namespace::{ip, veth};
-use crate::switch::{Switch, await_that, check_accounts, number, over_ports, sum};
+use crate::switch::{Switch, await_that, check_accounts, number, over_ports};
 use crate::wires::{Panel, Wire, port_table};
 
 for_every_kind!(
@@ -82,24 +82,15 @@ fn a_loop_does_not_take_the_switch_away_from_its_hosts() {
             let Some(switch) = Switch::start_or_skip(test, &format!("{head}{tables}")) else { return };
             ["p1", "p2", "p3", "p4"].iter().for_each(|port| switch.await_link(port, "up"));
             let (mut one, mut two) = (Wire::new("w1"), Wire::new("w2"));
-            // Enough that the limit is met at the host's port and on both ends of the cable, however slow the turns are.
-            for _ in 0..3000 {
+            for _ in 0..100 {
                 one.send(&frame(BROADCAST, mac(1)));
-                one.look();
-                two.look();
+                two.send(&frame(BROADCAST, mac(2)));
             }
-            two.send(&frame(BROADCAST, mac(2)));
-            await_that("the limit is met", || {
-                one.look();
-                two.look();
-                switch.stats()["drops"]["storm"].as_u64() > Some(1000)
-            });
+            // One that is dropped goes round no more, so a fast loop ends by itself.
+            await_that("frames go round", || switch.stats()["drops"]["storm"].as_u64() > Some(0));
             // The limit holds: what each of the hosts gets is what the two looped ports may flood.
             let (before, begin) = (number(&switch.stats()["bridge"], "flooded"), Instant::now());
-            while begin.elapsed() < Duration::from_secs(1) {
-                one.look();
-                two.look();
-            }
+            std::thread::sleep(Duration::from_secs(1));
             let flooded = number(&switch.stats()["bridge"], "flooded") - before;
             let seconds = begin.elapsed().as_secs_f64();
             assert!(flooded as f64 <= 2.0 * (1000.0 * seconds + 100.0), "{flooded} in {seconds} s");
@@ -107,6 +98,8 @@ fn a_loop_does_not_take_the_switch_away_from_its_hosts() {
             ip("link set p3 down");
             switch.await_link("p3", "down");
             switch.await_link("p4", "down");
+            // Nobody looked at what came meanwhile: new wires.
+            (one, two) = (Wire::new("w1"), Wire::new("w2"));
             let settle = |wire: &mut Wire| {
                 let mut last = (u64::MAX, Instant::now());
                 while last.1.elapsed() < Duration::from_millis(300) {
@@ -130,12 +123,10 @@ fn a_loop_does_not_take_the_switch_away_from_its_hosts() {
             await_that("stations meet again", || one.take() == [back.clone()] || two.take() == [there.clone()]);
             let total = switch.stop();
             assert!(number(&total["bridge"], "moved") > 0);
-            let (storm, down) = (number(&total["drops"], "storm"), total["drops"]["port_down"].as_u64().unwrap_or(0));
-            assert_eq!(
-                sum(&total["drops"]),
-                storm + down + total["drops"]["no_destination"].as_u64().unwrap_or(0),
-                "{total:#}"
-            );
+            // Without a carrier the kernel says that there is no room, until the switch has looked at the link.
+            let known = ["storm", "port_down", "tx_full", "no_destination"];
+            let drops = total["drops"].as_object().unwrap();
+            assert!(drops.keys().all(|reason| known.contains(&reason.as_str())), "{total:#}");
             check_accounts(&total);
             assert_eq!(over_ports(&total, "rx_errors"), 0);
             ["p1", "p2", "p3"].iter().for_each(|port| ip(&format!("link del {port}")));

@@ -44,6 +44,10 @@ const FRAME_OVERHEAD: usize = ethernet::HEADER_LEN + 4;
 /// System calls at most per [`Driver::flush`]; without zero-copy each sends 32 packets.
 const KICKS_MAX: usize = 16;
 
+/// How often, and how long after one another, a queue that is busy is asked for again when a port is opened.
+const BUSY_TRIES: u32 = 50;
+const BUSY_PAUSE: core::time::Duration = core::time::Duration::from_millis(10);
+
 /// Whether the card shares the memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Copying {
@@ -202,7 +206,16 @@ impl AfXdp {
                     is_down: false,
                     dropped_before: 0,
                 };
-                port.reopen()?;
+                // A socket that was just closed, or whose process was killed, lets go of its queue a little later.
+                let mut tries = 0;
+                while let Err(error) = port.reopen() {
+                    let is_busy = matches!(&error, PortError::Io { source, .. } if sys::is(source, libc::EBUSY));
+                    if !is_busy || tries == BUSY_TRIES {
+                        return Err(error);
+                    }
+                    tries += 1;
+                    sys::poll(&mut [], BUSY_PAUSE);
+                }
                 Ok(port)
             })
             .collect()
