@@ -543,7 +543,13 @@ impl<O: Outside> Exec<'_, O> {
                     n += 1;
                     self.executor.tally.copies += 1;
                     // What becomes of the copy is its own affair; the packet counts as sent on.
-                    self.packet(r).flags.insert(PacketFlags::COPIED_OUT);
+                    let packet = self.packet(r);
+                    packet.flags.insert(PacketFlags::COPIED_OUT);
+                    let ext = packet.ext;
+                    if ext != 0 {
+                        // `trunc` was for the copy.
+                        self.executor.exts[ext as usize].trunc_len = 0;
+                    }
                 }
                 None => {
                     self.executor.tally.copies += 1;

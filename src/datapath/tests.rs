@@ -366,3 +366,15 @@ fn observer_is_told_once_per_packet_which_table_knew_its_flow() {
     assert_eq!(told.0[..4], expected);
     assert_eq!(told.0[4..], [(Exact, 53), (Exact, 53), (Exact, 54), (Exact, 54)]);
 }
+
+#[test]
+fn trunc_is_for_the_next_output_and_no_other() {
+    let datapath = datapath();
+    let mut worker = datapath.worker().unwrap();
+    flow(&datapath, 53, vec![Action::Trunc(20), Action::Output(1), Action::Output(2), Action::Output(3)]);
+    let mut sink = sent();
+    assert_eq!(run(&mut worker, &[udp(53)], &mut sink), [Fate::Transmitted]);
+    sink.packets.sort_unstable();
+    let lens: Vec<_> = sink.packets.iter().map(|(port, bytes)| (*port, bytes.len())).collect();
+    assert_eq!(lens, [(1, 20), (2, 42), (3, 42)]);
+}
