@@ -22,6 +22,8 @@ pub mod gateway;
 pub mod meter;
 pub mod packet;
 pub mod port;
+#[cfg(any(test, feature = "testing"))]
+pub mod sim;
 pub mod sync;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -16,7 +16,7 @@ const FLOORS: &[(u8, &[&str])] = &[
     (5, &["action"]),
     (6, &["datapath"]),
     // Nothing in the engine uses what is for tests.
-    (7, &["testing"]),
+    (7, &["sim"]),
     (8, &["gateway"]),
     (9, &["bin"]),
 ];

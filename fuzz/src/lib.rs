@@ -5,8 +5,10 @@
 //! `fuzz/targets/`, and a few seeds in `fuzz/corpus/`. An input that failed once goes to `fuzz/regress/` under a name that
 //! says what was wrong.
 
+pub mod config;
 pub mod extract;
 pub mod netlink;
+pub mod switch;
 pub mod text;
 pub mod trace;
 
@@ -14,5 +16,11 @@ pub mod trace;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: &[Target] =
-    &[("extract", extract::run), ("netlink", netlink::run), ("text", text::run), ("trace", trace::run)];
+pub const TARGETS: &[Target] = &[
+    ("config", config::run),
+    ("extract", extract::run),
+    ("netlink", netlink::run),
+    ("switch", switch::run),
+    ("text", text::run),
+    ("trace", trace::run),
+];

@@ -7,6 +7,7 @@ use super::parse::parse;
 use crate::flow::FlowKey;
 use crate::flow::action::{Action, Masked, SetField};
 use crate::packet::DropReason;
+use crate::testing::checksums::naive_crc32c;
 
 /// Bytes, and positions in them.
 #[derive(Clone, Debug)]
@@ -198,9 +199,7 @@ impl Headers {
             17 => self.fix(from + 6, true, &old, &new),
             _ => {
                 // CRC32c is linear: it changes by what the right one changes by.
-                let crc = |bytes: &[u8]| {
-                    super::super::checksums::naive_crc32c(&[&bytes[..8], &[0; 4], &bytes[12..]].concat())
-                };
+                let crc = |bytes: &[u8]| naive_crc32c(&[&bytes[..8], &[0; 4], &bytes[12..]].concat());
                 let change = crc(&before) ^ crc(&self.bytes[from..to]);
                 for (i, byte) in change.to_le_bytes().into_iter().enumerate() {
                     self.bytes[from + 8 + i] ^= byte;
