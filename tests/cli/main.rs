@@ -2,6 +2,8 @@
 
 mod bench;
 mod demo;
+mod explain;
+mod replay;
 
 use std::process::{Command, Output};
 

@@ -6,6 +6,9 @@ mod answer;
 mod bench;
 mod client;
 mod demo;
+mod explain;
+mod flowfile;
+mod replay;
 mod report;
 mod run;
 
@@ -38,6 +41,10 @@ enum Command {
     Fdb(client::Args),
     /// Watch two sites talk in one process; needs no interface and no privilege.
     Demo(demo::Args),
+    /// Carry the packets of a trace through a file of flows, and keep what each port sent.
+    Replay(replay::Args),
+    /// Tell what a file of flows does to one packet, and why.
+    Explain(explain::Args),
     /// Measure the whole worker without port I/O.
     Bench(bench::Args),
 }
@@ -50,9 +57,15 @@ fn main() -> ExitCode {
         Command::Ports(args) => client::run(answer::Request::Ports, &args),
         Command::Fdb(args) => client::run(answer::Request::Fdb, &args),
         Command::Demo(args) => demo::run(args),
+        Command::Replay(args) => replay::run(args),
+        Command::Explain(args) => explain::run(args),
         Command::Bench(args) => bench::run(args),
     };
     outcome.unwrap_or_else(|error| {
+        // Whoever read the output has read enough.
+        if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) {
+            return ExitCode::SUCCESS;
+        }
         eprintln!("wye: {error}");
         ExitCode::FAILURE
     })

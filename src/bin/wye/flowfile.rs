@@ -1,0 +1,213 @@
+//! A file of flows, as `wye replay` and `wye explain` read it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::path::Path;
+
+use wye::action::bond::BUCKETS;
+use wye::datapath::{Config, Datapath, FlowId, FlowPut};
+use wye::flow::action::Action;
+use wye::flow::text::{FlowText, PortNames, parse_flow};
+use wye::meter::{Band, MeterConfig, MeterUnit};
+use wye::port::PortEntry;
+use wye::time::Nanos;
+
+/// What `--help` says of the format.
+pub const FORMAT: &str = "\
+The flow file has one flow a line, in the words of ovs-dpctl:
+
+  in_port(1),eth_type(0x0800),ipv4(dst=10.1.0.0/16), actions:push_vlan(vid=5,pcp=0),2
+  in_port(1),eth_type(0x0806), actions:2,3
+
+Empty lines and what follows a # are comments; 'ufid:…' in front and statistics, as dump-flows prints them, are read over. Two kinds of
+line set up what actions may name:
+
+  meter 1 kbps 8000 burst 1000      (or pps; several 'RATE burst SIZE' are several bands)
+  bond 7 2 3                        (bond 7 spreads over ports 2 and 3)
+
+Ports are numbers, and exist because a flow or a bond names them.";
+
+/// The longest flow file that is read.
+const LEN_MAX: u64 = 64 << 20;
+
+/// Bytes that every port sends.
+const PACKET_LEN_MAX: u32 = 65_535;
+
+/// What the file says.
+#[derive(Debug, Default)]
+pub struct FlowFile {
+    /// Flows with their lines.
+    flows: Vec<(usize, FlowText)>,
+    meters: Vec<(usize, u32, MeterConfig)>,
+    bonds: Vec<(u32, Vec<u32>)>,
+}
+
+/// A datapath with everything that a file asks for.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The datapath; time begins at 1 s.
+    pub datapath: Datapath,
+    /// Lines of the flows, by their numbers.
+    pub lines: BTreeMap<u32, usize>,
+}
+
+impl FlowFile {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// The kernel's, or what is wrong and in which line.
+    pub fn read(path: &Path) -> Result<FlowFile, String> {
+        let name = path.display();
+        let mut text = String::new();
+        let file = std::fs::File::open(path).map_err(|e| format!("{name}: {e}"))?;
+        file.take(LEN_MAX + 1).read_to_string(&mut text).map_err(|e| format!("{name}: {e}"))?;
+        if text.len() as u64 > LEN_MAX {
+            return Err(format!("{name}: longer than {LEN_MAX} bytes"));
+        }
+        FlowFile::parse(&text).map_err(|(line, what)| format!("{name}:{line}: {what}"))
+    }
+
+    fn parse(text: &str) -> Result<FlowFile, (usize, String)> {
+        let mut file = FlowFile::default();
+        for (i, line) in text.lines().enumerate() {
+            let at = |what: String| (i + 1, what);
+            let line = line.split('#').next().unwrap_or_default();
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words[..] {
+                [] => {}
+                ["meter", id, unit, ref bands @ ..] => {
+                    let (id, config) = meter(id, unit, bands).map_err(at)?;
+                    file.meters.push((i + 1, id, config));
+                }
+                ["bond", id, ref ports @ ..] => {
+                    let ports: Result<Vec<u32>, String> = ports.iter().map(|p| number("bond", p)).collect();
+                    let ports = ports.map_err(at)?;
+                    if ports.is_empty() {
+                        return Err(at("bond: no port is named".to_owned()));
+                    }
+                    file.bonds.push((number("bond", id).map_err(at)?, ports));
+                }
+                _ => {
+                    let flow = parse_flow(line, &PortNames::NONE).map_err(|e| at(e.to_string()))?;
+                    file.flows.push((i + 1, flow));
+                }
+            }
+        }
+        Ok(file)
+    }
+
+    /// Sets up a datapath. `in_ports` exist too, and `seed` makes its random numbers repeatable.
+    ///
+    /// # Errors
+    /// What could not be set up, and its line.
+    pub fn load(&self, in_ports: &[u32]) -> Result<Loaded, String> {
+        let config = Config {
+            flows_max: u32::try_from(self.flows.len()).unwrap_or(u32::MAX).max(1),
+            pool_buffers: 4096,
+            buffer_len: 65_535 + 256,
+            seed: Some(1),
+            ..Config::default()
+        };
+        let datapath = Datapath::new(config).map_err(|e| e.to_string())?;
+        let mut ports: BTreeSet<u32> = in_ports.iter().copied().collect();
+        ports.extend(self.bonds.iter().flat_map(|(_, ports)| ports));
+        for (_, flow) in &self.flows {
+            outputs(&flow.actions, &mut ports);
+        }
+        for &number in &ports {
+            let entry = PortEntry { number, name: number.to_string().into(), packet_len_max: PACKET_LEN_MAX, up: true };
+            datapath.port_add(entry).map_err(|e| format!("port {number}: {e}"))?;
+        }
+        for (line, id, config) in &self.meters {
+            let set = datapath.meter_set(*id, config.clone(), START);
+            set.map_err(|e| format!("line {line}: meter {id}: {e}"))?;
+        }
+        for (id, ports) in &self.bonds {
+            datapath.bond_set(*id, core::array::from_fn::<u32, BUCKETS, _>(|bucket| ports[bucket % ports.len()]));
+        }
+        let mut lines = BTreeMap::new();
+        for (line, flow) in &self.flows {
+            let ufid = flow.ufid.map(u128::from_be_bytes);
+            let put = FlowPut { ufid, now: START, ..FlowPut::create(&flow.key, &flow.mask, flow.actions.clone()) };
+            datapath.flow_put(put).map_err(|e| format!("line {line}: {e}"))?;
+            let info =
+                datapath.flow_get(FlowId::Exactly(&flow.key, &flow.mask)).map_err(|e| format!("line {line}: {e}"))?;
+            lines.insert(info.number, *line);
+        }
+        Ok(Loaded { datapath, lines })
+    }
+}
+
+/// When a loaded datapath's time begins.
+pub const START: Nanos = Nanos(1_000_000_000);
+
+fn number(field: &str, word: &str) -> Result<u32, String> {
+    word.parse().map_err(|_| format!("{field}: '{word}' is not a number below 4294967296"))
+}
+
+fn meter(id: &str, unit: &str, bands: &[&str]) -> Result<(u32, MeterConfig), String> {
+    let unit = match unit {
+        "pps" => MeterUnit::PacketsPerSecond,
+        "kbps" => MeterUnit::Kbps,
+        other => return Err(format!("meter: '{other}' is neither pps nor kbps")),
+    };
+    let mut out = Vec::new();
+    let mut words = bands;
+    while let [rate, rest @ ..] = words {
+        let (burst, rest) = match rest {
+            ["burst", burst, rest @ ..] => (number("meter burst", burst)?, rest),
+            _ => (0, rest),
+        };
+        out.push(Band { rate: number("meter rate", rate)?, burst });
+        words = rest;
+    }
+    if out.is_empty() {
+        return Err("meter: no rate is given".to_owned());
+    }
+    Ok((number("meter", id)?, MeterConfig { unit, bands: out }))
+}
+
+/// Adds every port that `actions` send to.
+fn outputs(actions: &[Action], ports: &mut BTreeSet<u32>) {
+    for action in actions {
+        match action {
+            Action::Output(port) => {
+                ports.insert(*port);
+            }
+            Action::Sample { actions, .. } | Action::Clone(actions) => outputs(actions, ports),
+            Action::CheckPktLen { if_greater, if_less_equal, .. } => {
+                outputs(if_greater, ports);
+                outputs(if_less_equal, ports);
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_line() {
+        for (text, line, what) in [
+            ("\n# nothing\nin_port(1),eth_type(0x0800), actions:outputt", 3, "column"),
+            ("meter 1 mbps 5", 1, "'mbps' is neither pps nor kbps"),
+            ("meter 1 pps", 1, "no rate"),
+            ("meter x pps 5", 1, "'x' is not a number"),
+            ("bond 7", 1, "no port"),
+        ] {
+            let (at, message) = FlowFile::parse(text).unwrap_err();
+            assert!(at == line && message.contains(what), "{text}: {at}: {message}");
+        }
+    }
+
+    #[test]
+    fn ports_are_those_that_flows_and_bonds_name() {
+        let text = "in_port(1), actions:2,clone(3),sample(sample=50%,actions(4))\nbond 7 8 9\n";
+        let loaded = FlowFile::parse(text).unwrap().load(&[1]).unwrap();
+        let ports: Vec<u32> = (0..10).filter(|&n| loaded.datapath.ports().with_slot(n).is_some()).collect();
+        assert_eq!(ports, [1, 2, 3, 4, 8, 9]);
+        assert_eq!(loaded.lines.into_values().collect::<Vec<_>>(), [1]);
+    }
+}

@@ -1,0 +1,154 @@
+//! What a replay writes: a trace per port, and the list of drops.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use wye::datapath::Sink;
+use wye::packet::DropReason;
+use wye::port::TxBurst;
+use wye::port::trace::TraceWriter;
+
+/// What went out at a port.
+#[derive(Debug, Default)]
+pub struct Port {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// The file, once it is where it belongs.
+    pub file: Option<PathBuf>,
+    writer: Option<TraceWriter<BufWriter<File>>>,
+}
+
+/// The folder, or nothing at all, if none was asked for.
+#[derive(Debug)]
+pub struct Folder {
+    /// Where everything is until it is complete, and where it then goes.
+    places: Option<(PathBuf, PathBuf)>,
+    ports: BTreeMap<u32, Port>,
+    drops: Option<BufWriter<File>>,
+    stamp: u64,
+    is_recording: bool,
+    /// The first thing that went wrong while the worker ran.
+    failed: Option<io::Error>,
+}
+
+impl Folder {
+    /// Makes the folder in which things are until they are complete.
+    ///
+    /// # Errors
+    /// `out` is there and not an empty folder, or the kernel's.
+    pub fn new(out: Option<&Path>) -> Result<Self, String> {
+        let mut folder =
+            Folder { places: None, ports: BTreeMap::new(), drops: None, stamp: 0, is_recording: true, failed: None };
+        if let Some(out) = out {
+            let cannot = |e: io::Error| format!("{}: {e}", out.display());
+            match fs::read_dir(out) {
+                Ok(entries) => {
+                    if entries.count() > 0 {
+                        return Err(format!("{}: is not empty", out.display()));
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(cannot(e)),
+            }
+            let mut name = out.file_name().ok_or_else(|| format!("{}: has no name", out.display()))?.to_owned();
+            name.push(format!(".partial-{}", std::process::id()));
+            let partial = out.with_file_name(name);
+            fs::create_dir(&partial).map_err(cannot)?;
+            folder.places = Some((partial.clone(), out.to_owned()));
+            folder.drops = Some(BufWriter::new(File::create(partial.join("drops.txt")).map_err(cannot)?));
+        }
+        Ok(folder)
+    }
+
+    /// Whether what follows is written, or only counted.
+    pub fn record(&mut self, is_recording: bool) {
+        self.is_recording = is_recording;
+    }
+
+    /// The time that what is sent now is recorded with.
+    pub fn time(&mut self, stamp: u64) {
+        self.stamp = stamp;
+    }
+
+    /// Writes a line about packet `number`.
+    pub fn drop(&mut self, number: usize, reason: &str) -> io::Result<()> {
+        match &mut self.drops {
+            Some(drops) if self.is_recording => writeln!(drops, "{number} {reason}"),
+            _ => Ok(()),
+        }
+    }
+
+    /// The first error of the packet path, where nobody could be told.
+    pub fn check(&mut self) -> io::Result<()> {
+        self.failed.take().map_or(Ok(()), Err)
+    }
+
+    /// Puts everything where it was asked for.
+    ///
+    /// # Errors
+    /// The kernel's; then nothing is left.
+    pub fn finish(mut self) -> io::Result<BTreeMap<u32, Port>> {
+        if let Some(drops) = &mut self.drops {
+            drops.flush()?;
+        }
+        for port in self.ports.values_mut() {
+            if let Some(writer) = &mut port.writer {
+                writer.flush()?;
+            }
+            port.writer = None;
+        }
+        if let Some((partial, out)) = &self.places {
+            // An empty folder gives way.
+            fs::rename(partial, out)?;
+            for (number, port) in &mut self.ports {
+                port.file = Some(out.join(file_name(*number)));
+            }
+            self.places = None;
+        }
+        Ok(core::mem::take(&mut self.ports))
+    }
+
+    fn write(&mut self, number: u32, bytes: &[u8]) -> io::Result<()> {
+        let port = self.ports.entry(number).or_default();
+        port.packets += 1;
+        port.bytes += bytes.len() as u64;
+        let Some((partial, _)) = self.places.as_ref().filter(|_| self.is_recording) else { return Ok(()) };
+        if port.writer.is_none() {
+            let file = File::create(partial.join(file_name(number)))?;
+            port.writer = Some(TraceWriter::new(BufWriter::with_capacity(1 << 16, file))?);
+        }
+        port.writer.as_mut().map_or(Ok(()), |writer| writer.write(self.stamp, bytes))
+    }
+}
+
+fn file_name(port: u32) -> String {
+    format!("port-{port}.pcap")
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Some((partial, _)) = &self.places {
+            // Nobody is left who could do anything about a failure.
+            let _ = fs::remove_dir_all(partial);
+        }
+    }
+}
+
+impl Sink for Folder {
+    fn transmit(&mut self, port: u32, mut burst: TxBurst<'_>) -> (usize, DropReason) {
+        for i in 0..burst.len() {
+            if let Err(error) = self.write(port, burst.get(i).data()) {
+                self.failed.get_or_insert(error);
+            }
+        }
+        (burst.len(), DropReason::TxFull)
+    }
+
+    fn shares(&self) -> bool {
+        true
+    }
+}

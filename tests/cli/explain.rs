@@ -1,0 +1,72 @@
+//! `wye explain`.
+
+use serde_json::Value;
+
+use crate::{wye_err, wye_ok};
+
+const TRACE: &str = "tests/cli/data/small.pcap";
+const FLOWS: &str = "tests/cli/data/flows.txt";
+
+fn explain(args: &[&str]) -> String {
+    wye_ok(&[&["explain"], args, &["--flows", FLOWS]].concat())
+}
+
+#[test]
+fn each_action_is_told_with_what_it_changed() {
+    let text = explain(&[TRACE]);
+    let expected = "\
+60 bytes from port 1
+
+lookup 1: in_port(1),eth(src=02:00:00:00:00:01,dst=02:00:00:00:00:02),eth_type(0x0800),ipv4(src=10.0.0.1,dst=20.0.0.2,proto=17,tos=0,ttl=64,frag=no),udp(src=4660,dst=53)
+  megaflow table: tests/cli/data/flows.txt:2
+  recirc_id(0),in_port(1),packet_type(ns=0,id=0),eth_type(0x0800),ipv4(dst=20.0.0.0/255.0.0.0,proto=17),udp(dst=53), actions:set(eth(dst=02:00:00:00:00:12)),dec_ttl,2
+  - set(eth(dst=02:00:00:00:00:12)): eth: dst=02:00:00:00:00:02 becomes dst=02:00:00:00:00:12
+  - dec_ttl: ipv4: ttl=64 becomes ttl=63
+  - 2: sends 60 bytes to port 2
+
+sent to port 2: 60 bytes: 020000000012020000000001080045000024000100003f115dc60a0000011400000212340035001014a27175657374696f6e00000000000000000000
+fate: transmitted
+";
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn recirculation_and_branches_are_followed() {
+    let report: Value = serde_json::from_str(&explain(&[TRACE, "--packet", "4", "--json"])).unwrap();
+    let lookups = report["lookups"].as_array().unwrap();
+    assert_eq!(lookups.iter().map(|l| l["line"].as_u64().unwrap()).collect::<Vec<_>>(), [5, 6]);
+    assert_eq!(lookups[1]["steps"][0]["effect"], "62 bytes are at most 100:");
+    assert_eq!((&lookups[1]["steps"][1]["action"], &lookups[1]["steps"][1]["depth"]), (&"2".into(), &1.into()));
+    assert_eq!((&report["fate"], &report["sent"][0]["port"]), (&"transmitted".into(), &2.into()));
+    assert!(report.get("reason").is_none());
+}
+
+#[test]
+fn a_drop_is_told_at_the_action_that_did_it() {
+    let text = explain(&[TRACE, "--packet", "6"]);
+    assert!(text.contains("- dec_ttl: drops the packet: ttl_expired") && !text.contains("sends"), "{text}");
+    assert!(text.ends_with("fate: dropped: ttl_expired\n"), "{text}");
+    assert!(explain(&[TRACE, "--packet", "7"]).contains("no flow matches\n\nfate: dropped: miss"));
+    assert!(explain(&[TRACE, "--packet", "8"]).contains("fate: dropped: rx_invalid"));
+}
+
+#[test]
+fn a_packet_may_be_typed() {
+    let hex = "ff:ff:ff:ff:ff:ff 02:00:00:00:00:01 0806 0001080006040001 020000000001 0a000001 000000000000 0a000009";
+    let text = explain(&[hex]);
+    assert!(text.contains("42 bytes from port 1") && text.contains("flows.txt:4"), "{text}");
+    assert_eq!(text.matches("sent to port").count(), 2);
+}
+
+#[test]
+fn what_is_no_packet_is_refused() {
+    for (args, what) in [
+        (vec![TRACE, "--packet", "9"], "has 8 packets, not 9"),
+        (vec![TRACE, "--packet", "0"], "--packet"),
+        (vec!["abc"], "not an even number of hexadecimal digits"),
+        (vec!["/does/not/exist"], "/does/not/exist"),
+    ] {
+        let error = wye_err(&[&["explain"], &args[..], &["--flows", FLOWS]].concat());
+        assert!(error.contains(what), "{args:?}: {error}");
+    }
+}

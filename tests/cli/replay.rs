@@ -1,0 +1,122 @@
+//! `wye replay`.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::Value;
+use wye::port::trace::read_trace;
+
+use crate::{wye_err, wye_ok};
+
+const TRACE: &str = "tests/cli/data/small.pcap";
+const FLOWS: &str = "tests/cli/data/flows.txt";
+
+/// A folder of this test's own, with nothing in it, that goes with the test.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("wye-replay-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir(&path).unwrap();
+        Scratch(path)
+    }
+
+    fn file(&self, name: &str, text: impl AsRef<[u8]>) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(&self.0).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn every_packet_is_accounted_for_and_each_port_has_its_trace() {
+    let scratch = Scratch::new("whole");
+    let out = scratch.0.join("out").display().to_string();
+    let report = wye_ok(&["replay", TRACE, "--flows", FLOWS, "--out", &out, "--json"]);
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let number = |value: &Value| value.as_u64().unwrap();
+    assert_eq!((number(&report["packets_in"]), number(&report["bytes_in"])), (8, 616));
+    let fates: u64 = report["fates"].as_object().unwrap().values().map(number).sum();
+    assert_eq!((fates, number(&report["fates"]["transmitted"]), number(&report["fates"]["dropped"])), (8, 4, 4));
+    let drops = serde_json::json!({"miss": 1, "no_output": 1, "rx_invalid": 1, "ttl_expired": 1});
+    assert_eq!(report["drops"], drops);
+    let hits: Vec<_> =
+        report["flows"].as_array().unwrap().iter().map(|f| (number(&f["line"]), number(&f["packets"]))).collect();
+    assert_eq!(hits, [(2, 2), (3, 1), (4, 1), (5, 2), (6, 2)]);
+    assert_eq!(
+        fs::read_to_string(format!("{out}/drops.txt")).unwrap(),
+        "5 no_output\n6 ttl_expired\n7 miss\n8 rx_invalid\n"
+    );
+    for port in report["ports"].as_array().unwrap() {
+        let file = port["file"].as_str().unwrap();
+        let sent = read_trace(file).unwrap();
+        assert_eq!(sent.len() as u64, number(&port["packets"]), "{file}");
+        assert_eq!(sent.iter().map(|p| p.data.len() as u64).sum::<u64>(), number(&port["bytes"]), "{file}");
+    }
+    // The VLAN tag is where it belongs.
+    let tagged = &read_trace(format!("{out}/port-3.pcap")).unwrap()[0].data;
+    assert_eq!(tagged[12..18], [0x81, 0, 0, 5, 8, 0]);
+    assert_eq!(scratch.names(), ["out"]);
+}
+
+#[test]
+fn a_trace_that_is_repeated_counts_so_often_and_is_written_once() {
+    let scratch = Scratch::new("repeat");
+    let out = scratch.0.join("out").display().to_string();
+    let text = wye_ok(&["replay", TRACE, "--flows", FLOWS, "--out", &out, "--repeat", "200"]);
+    assert!(text.contains("1,600 packets came in") && text.contains("in the worker"), "{text}");
+    assert_eq!(read_trace(format!("{out}/port-2.pcap")).unwrap().len(), 3);
+    assert_eq!(fs::read_to_string(format!("{out}/drops.txt")).unwrap().lines().count(), 4);
+}
+
+#[test]
+fn packets_of_a_meter_beyond_its_rate_are_dropped_with_their_numbers() {
+    let scratch = Scratch::new("meter");
+    let flows = scratch.file("flows", "meter 3 pps 1 burst 2\nin_port(5), actions:meter(3),2\n");
+    let report = wye_ok(&["replay", TRACE, "--flows", &flows, "--in-port", "5", "--json"]);
+    let report: Value = serde_json::from_str(&report).unwrap();
+    // Two by the burst, one more in the second that the trace lasts; the frame that is none never gets there.
+    assert_eq!(report["drops"], serde_json::json!({"meter": 4, "rx_invalid": 1}));
+}
+
+#[test]
+fn errors_name_the_file_and_the_line_and_leave_nothing() {
+    let scratch = Scratch::new("errors");
+    let bad = scratch.file("bad", "# one\nin_port(1),udp(dts=53), actions:2\n");
+    let whole = fs::read(TRACE).unwrap();
+    let not_a_trace = scratch.file("not", "hello, world, I am a text");
+    let cut = scratch.file("cut.pcap", &whole[..whole.len() - 5]);
+    let out = scratch.0.join("out").display().to_string();
+    let before = scratch.names();
+    for (args, what) in [
+        (vec![TRACE, "--flows", &bad, "--out", &out], "bad:2: "),
+        (vec![TRACE, "--flows", "/does/not/exist", "--out", &out], "/does/not/exist: No such file"),
+        (vec!["/does/not/exist", "--flows", FLOWS, "--out", &out], "/does/not/exist"),
+        (vec![&not_a_trace, "--flows", FLOWS, "--out", &out], "not a pcap or pcapng file"),
+        (vec![TRACE, "--flows", FLOWS, "--out", scratch.0.to_str().unwrap()], "is not empty"),
+        (vec![TRACE, "--flows", FLOWS, "--out", "/proc/nothing/out"], "/proc/nothing/out: "),
+        (vec![TRACE, "--flows", FLOWS, "--repeat", "0"], "--repeat"),
+        (vec![TRACE, "--flows", FLOWS, "--in-port", "70000"], "--in-port"),
+    ] {
+        let error = wye_err(&[&["replay"], &args[..]].concat());
+        assert!(error.contains(what), "{args:?}: {error}");
+        assert_eq!(scratch.names(), before, "{args:?}");
+    }
+    // A capture that was cut off is played as far as it goes.
+    let report = wye_ok(&["replay", &cut, "--flows", FLOWS, "--json"]);
+    assert!(report.starts_with("{\"packets_in\":7,"), "{report}");
+}
