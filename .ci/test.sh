@@ -115,15 +115,18 @@ model_checked() {
 }
 
 fuzzed() {
-    local name scratch
+    local name scratch leaks
     cargo +nightly fuzz build --target-dir "$target/fuzz" || return 1
     for name in $(cargo +nightly fuzz list); do
         echo "--- $name, $FUZZ_SECONDS s"
         scratch=$(mktemp -d)
+        # The engine of `switch` outlives the inputs, and its flows lie in mappings that the leak checker does not look into.
+        [ "$name" = switch ] && leaks=0 || leaks=1
         mkdir -p "fuzz/corpus/$name" "fuzz/regress/$name"
         # New inputs go to the scratch folder, which comes first; the committed ones are only read.
         cargo +nightly fuzz run --target-dir "$target/fuzz" "$name" "$scratch" "fuzz/corpus/$name" "fuzz/regress/$name" \
-            -- -max_total_time="$FUZZ_SECONDS" -rss_limit_mb=2048 -timeout=10 -verbosity=0 -print_final_stats=1 2>&1 |
+            -- -max_total_time="$FUZZ_SECONDS" -rss_limit_mb=2048 -timeout=10 -verbosity=0 -print_final_stats=1 \
+            -detect_leaks=$leaks 2>&1 |
             grep -vE 'Compiling|Finished|Running|ecommended dictionary|# Uses:|NEW_FUNC|INFO:|stat::(new_units|slowest|peak)' || true
         [ "${PIPESTATUS[0]}" = 0 ] || { rm -rf "$scratch"; echo "fuzz target $name failed"; return 1; }
         rm -rf "$scratch"
