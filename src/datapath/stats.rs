@@ -69,7 +69,7 @@ worker_counters! {
     bytes_in,
     /// Bursts that came in.
     bursts,
-    /// Packets of which at least one port took a copy or the packet itself.
+    /// Packets that a port took, and packets whose actions ended after a copy was made. What became of copies is counted apart.
     transmitted,
     /// Packets that ended as an upcall: on the ring, or consumed by the handler.
     upcall,

@@ -1,7 +1,7 @@
 //! The oracle: the switch as a plain list of rules, which says what the engine should have done.
 //!
 //! One packet at a time is parsed ([`parse`]), compared with every rule in turn, and changed by one action after the other
-//! ([`headers`]) in a vector of bytes. There is no cache, no batch, no buffer and no incremental anything; what the engine does faster must
+//! ([`Headers`]) in a vector of bytes. There is no cache, no batch, no buffer and no incremental anything; what the engine does faster must
 //! come to the same. *Specification by example* would be its other name: where the engine and this disagree, one of them is wrong, and
 //! this one can be read.
 //!
