@@ -63,7 +63,7 @@ ovsdb-server --remote=punix:"$rundir/db.sock" "$rundir/conf.db" --log-file="$run
 pids+=($!)
 for _ in $(seq 50); do [ -S "$rundir/db.sock" ] && break; sleep 0.1; done
 ovs-vsctl --no-wait init
-sw env PATH="$PATH" ovs-vswitchd --disable-system --log-file="$rundir/switch.log" unix:"$rundir/db.sock" >/dev/null 2>&1 &
+sw env PATH="$PATH" ovs-vswitchd --pidfile --disable-system --log-file="$rundir/switch.log" unix:"$rundir/db.sock" >/dev/null 2>&1 &
 switch=$!
 pids=($switch "${pids[@]}")
 check "a bridge of type wye comes up with two ports" timeout 20 ovs-vsctl add-br br0 -- set bridge br0 datapath_type=wye \
@@ -96,7 +96,7 @@ if [ $tagged = 1 ]; then
     ip -n $n-b link del e0.10
     ip -n $n-b addr add 192.0.2.2/24 dev e0
 else
-    # No VLAN interfaces in this kernel: the tag is pushed, and popped again after a recirculation-free second bridge hop by the same rule set.
+    # No VLAN interfaces in this kernel: the tag is pushed and popped in one go, and looked at by tcpdump.
     rules "in_port=va,actions=push_vlan:0x8100,set_field:4106->vlan_vid,pop_vlan,vb" "in_port=vb,actions=push_vlan:0x8100,set_field:4106->vlan_vid,pop_vlan,va"
     check "a tag is pushed and popped again" pings 192.0.2.2
     rules "in_port=va,actions=push_vlan:0x8100,set_field:4106->vlan_vid,vb"
@@ -131,13 +131,13 @@ check "OpenFlow rules count it" sh -c "ovs-ofctl dump-flows br0 | grep -q 'n_pac
 check "ports count it" sh -c "ovs-ofctl dump-ports br0 vb | grep -q 'tx pkts=[1-9]'"
 check "a packet of the controller's goes out" ovs-ofctl packet-out br0 "in_port=controller packet=ffffffffffff0200000000770800 actions=output:vb"
 
-check "a rule that needs connection tracking is refused" sh -c "! ovs-ofctl -O OpenFlow13 add-flow br0 'ip,actions=ct(table=1)' 2>&1 | grep -qv -i 'error' "
+check "a rule that needs connection tracking is refused" sh -c "! ovs-ofctl -O OpenFlow13 add-flow br0 'ip,actions=ct(table=1)'"
 check "a tunnel port is refused and said to be" sh -c "ovs-vsctl --timeout=10 add-port br0 vx -- set interface vx type=vxlan options:remote_ip=192.0.2.9 >/dev/null 2>&1; ovs-vsctl get interface vx error | grep -q ."
 ovs-vsctl --timeout=10 del-port br0 vx
 check "the lookups are counted" sh -c "ovs-appctl dpctl/show wye@ovs-wye | grep -q 'lookups: hit:[1-9]'"
 check "nothing was logged as an error" sh -c "! grep -E '\\|(ERR|EMER)\\|' $rundir/switch.log"
 
-ovs-appctl -t ovs-vswitchd exit --cleanup
+timeout 20 ovs-appctl exit --cleanup || kill $switch
 wait $switch
 check "the switch ends by itself" test $? = 0
 check "and takes its interfaces along" sh -c "! ip -n $n-sw link show br0"
