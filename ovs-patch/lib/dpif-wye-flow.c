@@ -181,16 +181,16 @@ read_flow(const struct dw_dp *dp, const ovs_u128 *ufid, struct ofpbuf *buffer, s
     }
 }
 
-/* Refuses what a flow of this provider cannot match: tunnels and connections. */
+/* Refuses a flow that no packet of this provider's could match, since it has neither tunnels nor connections. */
 static int
 check_match(const struct match *match)
 {
+    const struct flow *flow = &match->flow;
     const struct flow *mask = &match->wc.masks;
+    ovs_u128 label = ovs_u128_and(flow->ct_label, mask->ct_label);
 
-    if (flow_tnl_dst_is_set(&match->flow.tunnel)) {
-        return EOPNOTSUPP;
-    }
-    if (mask->ct_state || mask->ct_zone || mask->ct_mark || !ovs_u128_is_zero(mask->ct_label) || mask->ct_nw_proto) {
+    if (flow_tnl_dst_is_set(&flow->tunnel) || flow->ct_state & mask->ct_state || flow->ct_zone & mask->ct_zone
+        || flow->ct_mark & mask->ct_mark || !ovs_u128_is_zero(label) || flow->ct_nw_proto & mask->ct_nw_proto) {
         return EOPNOTSUPP;
     }
     return 0;
@@ -315,7 +315,9 @@ dpif_wye_flow_put(struct dw_dp *dp, const struct dpif_flow_put *put)
         /* Without an identifier a flow is there if its packets have one already. */
         uint32_t flags = WYE_PUT_CREATE | (put->ufid ? 0 : WYE_PUT_UNLESS_MATCHED);
 
-        return dw_flow_install(dp, &match, &ufid, flags, put->actions, put->actions_len, is_probe, NULL);
+        error = dw_flow_install(dp, &match, &ufid, flags, put->actions, put->actions_len, is_probe, NULL);
+        /* What a probe is told if the answer is simply "no". */
+        return is_probe && error == EOPNOTSUPP ? EINVAL : error;
     }
     if (!(put->flags & DPIF_FP_MODIFY)) {
         return 0;
