@@ -174,6 +174,9 @@ read_flow(const struct dw_dp *dp, const ovs_u128 *ufid, struct ofpbuf *buffer, s
         size_t len = ofpbuf_tailroom(buffer);
         wye_status status = wye_flow_get(dp->engine, (const uint8_t *) ufid, ofpbuf_tail(buffer), &len, flow, NULL);
 
+        if (!status) {
+            dw_actions_for_ovs(CONST_CAST(struct nlattr *, (const struct nlattr *) flow->actions), flow->actions_len);
+        }
         if (status != WYE_E_NO_SPACE) {
             return status;
         }
@@ -198,12 +201,12 @@ check_match(const struct match *match)
 
 /* Installs or changes a flow. 'flags' are WYE_PUT_*; 'before' may be NULL. */
 int
-dw_flow_install(struct dw_dp *dp, struct match *match, const ovs_u128 *ufid, uint32_t flags, const struct nlattr *actions, size_t actions_len,
-                bool is_probe, struct dpif_flow_stats *before)
+dw_flow_install(struct dw_dp *dp, struct match *match, const ovs_u128 *ufid, uint32_t flags, const struct nlattr *actions_,
+                size_t actions_len, bool is_probe, struct dpif_flow_stats *before)
 {
     struct wye_flow_request request = WYE_FLOW_REQUEST_INIT;
     struct wye_flow_stats stats = { .packets = 0 };
-    struct ofpbuf key, mask, old_buffer;
+    struct ofpbuf key, mask, actions, old_buffer;
     struct wye_error *detail = NULL;
     struct wye_flow old;
     bool has_old = false;
@@ -220,6 +223,9 @@ dw_flow_install(struct dw_dp *dp, struct match *match, const ovs_u128 *ufid, uin
     ofpbuf_init(&mask, 512);
     ofpbuf_init(&old_buffer, 0);
     encode(match, &key, &mask);
+    ofpbuf_init(&actions, actions_len);
+    ofpbuf_put(&actions, actions_, actions_len);
+    dw_actions_for_library(actions.data, actions_len);
 
     request.flags = flags;
     memcpy(request.ufid, ufid, sizeof request.ufid);
@@ -227,7 +233,7 @@ dw_flow_install(struct dw_dp *dp, struct match *match, const ovs_u128 *ufid, uin
     request.key_len = key.size;
     request.mask = mask.data;
     request.mask_len = mask.size;
-    request.actions = actions;
+    request.actions = actions.data;
     request.actions_len = actions_len;
 
     ovs_mutex_lock(&dp->flow_mutex);
@@ -246,7 +252,7 @@ dw_flow_install(struct dw_dp *dp, struct match *match, const ovs_u128 *ufid, uin
     ovs_mutex_unlock(&dp->flow_mutex);
 
     if (!status) {
-        log_change(match, ufid, &key, &mask, has_old ? &old : NULL, actions, actions_len);
+        log_change(match, ufid, &key, &mask, has_old ? &old : NULL, actions_, actions_len);
         if (before) {
             write_stats(&stats, before);
         }
@@ -257,6 +263,7 @@ dw_flow_install(struct dw_dp *dp, struct match *match, const ovs_u128 *ufid, uin
     }
     ofpbuf_uninit(&key);
     ofpbuf_uninit(&mask);
+    ofpbuf_uninit(&actions);
     ofpbuf_uninit(&old_buffer);
     return dw_errno(status, detail);
 }
@@ -304,7 +311,9 @@ dpif_wye_flow_put(struct dw_dp *dp, const struct dpif_flow_put *put)
         return EINVAL;
     }
     if (match.wc.masks.in_port.odp_port != ODPP_NONE) {
-        VLOG_WARN("%s: a flow without in_port was refused", dp->name);
+        static struct vlog_rate_limit rl = VLOG_RATE_LIMIT_INIT(1, 5);
+
+        VLOG_ERR_RL(&rl, "%s: refused flow: in_port is not an exact match", dp->name);
         return EINVAL;
     }
     error = identify(put->ufid, put->key, put->key_len, &ufid);

@@ -9,6 +9,7 @@
 #include <config.h>
 #include <errno.h>
 #include "coverage.h"
+#include "dpif-wye.h"
 #include "dpif-wye-private.h"
 #include "netdev.h"
 #include "odp-util.h"
@@ -20,10 +21,6 @@
 
 VLOG_DEFINE_THIS_MODULE(dpif_wye_packet);
 
-COVERAGE_DEFINE(dpif_wye_upcall_error);
-COVERAGE_DEFINE(dpif_wye_upcall_off);
-COVERAGE_DEFINE(dpif_wye_upcall_too_deep);
-COVERAGE_DEFINE(dpif_wye_port_gone);
 COVERAGE_DEFINE(dpif_wye_execute_refused);
 
 /* Carriers at work one inside the other: upcalls whose actions lead to upcalls. */
@@ -40,6 +37,7 @@ struct dw_carrier {
     struct ovs_list idle;            /* In 'dp->idle'. */
     struct dw_dp *dp;
     struct wye_worker *worker;
+    struct wye_counters counted;     /* What has been told to dpif_netdev_count_drops(). */
     struct wye_packet descriptors[NETDEV_MAX_BURST];
     struct wye_packet *pointers[NETDEV_MAX_BURST];
 };
@@ -106,7 +104,8 @@ send_packets(void *carrier_, uint32_t port_no, struct wye_packet **packets, size
     struct dp_packet_batch batch;
 
     if (!port) {
-        COVERAGE_ADD(dpif_wye_port_gone, n);
+        /* It went while a burst was under way. */
+        dpif_netdev_count_drops(DPIF_WYE_DROP_INVALID_PORT, n);
         return 0;
     }
     for (size_t i = 0; i < n; ) {
@@ -197,7 +196,7 @@ ask(struct dw_dp *dp, struct dp_packet *packet, const struct nlattr *userspace)
     }
     ofpbuf_uninit(&actions);
     ofpbuf_uninit(&put_actions);
-    return error == ENOSPC ? 0 : error;
+    return error;
 }
 
 /* The library's 'upcall'. The actions are carried out here, on a copy, so that they are over before the next packet's turn. */
@@ -209,21 +208,26 @@ answer_upcall(void *carrier_, const struct wye_upcall *upcall, struct wye_answer
     struct dw_dp *dp = carrier->dp;
 
     if (dp->depth > DEPTH_MAX) {
-        COVERAGE_INC(dpif_wye_upcall_too_deep);
-        dp->n_lost++;
+        dpif_netdev_count_drops(DPIF_WYE_DROP_RECIRC_ERROR, 1);
         return;
     }
     if (fat_rwlock_tryrdlock(&dp->upcall_rwlock)) {
-        COVERAGE_INC(dpif_wye_upcall_off);
-        dp->n_lost++;
+        dpif_netdev_count_drops(DPIF_WYE_DROP_LOCK_ERROR, 1);
         return;
     }
     int error = dp->upcall_cb ? ask(dp, copy(upcall->packet), upcall->action) : ENODEV;
     fat_rwlock_unlock(&dp->upcall_rwlock);
-    if (error) {
-        COVERAGE_INC(dpif_wye_upcall_error);
-        dp->n_lost += error != EAGAIN;
-    } else {
+    /* ENOSPC has actions, but is to leave no flow behind. */
+    bool is_done = !error || error == ENOSPC;
+
+    if (upcall->kind == WYE_UPCALL_MISS) {
+        dp->n_missed += !error;
+        dp->n_lost += error != 0;
+        dpif_netdev_count_drops(DPIF_WYE_DROP_UPCALL_ERROR, !is_done);
+    } else if (!(upcall->packet->flags & WYE_PKT_ENGINE)) {
+        dpif_netdev_count_drops(DPIF_WYE_DROP_USERSPACE_ACTION_ERROR, !is_done);
+    }
+    if (is_done) {
         answer->verdict = WYE_VERDICT_DONE;
     }
 }
@@ -264,9 +268,32 @@ begin(struct dw_dp *dp)
     return carrier;
 }
 
+/* Tells what the carrier has dropped since the last time. */
+static void
+count_drops(struct dw_carrier *carrier)
+{
+    static const struct { enum wye_drop ours; enum dpif_wye_drop theirs; } names[] = {
+        { WYE_DROP_RX_INVALID, DPIF_WYE_DROP_RX_INVALID_PACKET },
+        { WYE_DROP_METER, DPIF_WYE_DROP_METER },
+        { WYE_DROP_RECIRCULATION_LIMIT, DPIF_WYE_DROP_RECIRC_ERROR },
+        { WYE_DROP_INVALID_PORT, DPIF_WYE_DROP_INVALID_PORT },
+        { WYE_DROP_INVALID_BOND, DPIF_WYE_DROP_INVALID_BOND },
+    };
+    struct wye_counters now;
+
+    if (wye_worker_counters(carrier->worker, &now) || now.drops_total == carrier->counted.drops_total) {
+        return;
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        dpif_netdev_count_drops(names[i].theirs, now.drops[names[i].ours] - carrier->counted.drops[names[i].ours]);
+    }
+    carrier->counted = now;
+}
+
 static void
 end(struct dw_carrier *carrier)
 {
+    count_drops(carrier);
     carrier->dp->depth--;
     ovs_list_push_back(&carrier->dp->idle, &carrier->idle);
 }
@@ -284,19 +311,20 @@ dw_carriers_destroy(struct dw_dp *dp)
     ovs_list_init(&dp->idle);
 }
 
-void
-dw_carriers_count(struct dw_dp *dp, uint64_t *hits, uint64_t *misses)
+/* Lookups that found a flow. */
+uint64_t
+dw_carriers_hits(struct dw_dp *dp)
 {
     struct dw_carrier *carrier;
     struct wye_counters counters;
+    uint64_t hits = 0;
 
-    *hits = *misses = 0;
     LIST_FOR_EACH (carrier, all, &dp->carriers) {
         if (!wye_worker_counters(carrier->worker, &counters)) {
-            *hits += counters.hits;
-            *misses += counters.misses;
+            hits += counters.hits;
         }
     }
+    return hits;
 }
 
 /* Carries packets that came in on 'in_port'. Takes them. */
@@ -331,6 +359,7 @@ execute(struct dw_dp *dp, struct dp_packet *packet, const struct nlattr *actions
 {
     struct dw_carrier *carrier = begin(dp);
     struct wye_error *detail = NULL;
+    struct ofpbuf translated;
 
     if (!carrier) {
         if (!(flags & WYE_EXECUTE_KEEP)) {
@@ -341,7 +370,11 @@ execute(struct dw_dp *dp, struct dp_packet *packet, const struct nlattr *actions
     struct wye_packet *w = &carrier->descriptors[0];
 
     describe(packet, w);
-    wye_status status = wye_worker_execute(carrier->worker, w, actions, actions_len, flags, dw_now_ns(), &detail);
+    ofpbuf_init(&translated, actions_len);
+    ofpbuf_put(&translated, actions, actions_len);
+    dw_actions_for_library(translated.data, actions_len);
+    wye_status status = wye_worker_execute(carrier->worker, w, translated.data, actions_len, flags, dw_now_ns(), &detail);
+    ofpbuf_uninit(&translated);
     *end_ = *w;
     end(carrier);
     if (status) {

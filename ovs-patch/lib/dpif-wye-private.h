@@ -43,7 +43,8 @@ struct dw_dp {
     struct ovs_list idle;            /* Of 'struct dw_carrier': those that carry nothing. */
     struct ovs_list carriers;        /* All of them. */
     unsigned int depth;              /* Carriers at work, one inside the other. */
-    uint64_t n_lost;                 /* Upcalls refused or while they were off. */
+    uint64_t n_missed;               /* Misses that Open vSwitch gave actions for. */
+    uint64_t n_lost;                 /* Misses that it had none for, or no room. */
     long long int next_upkeep_ms;
     uint64_t last_tnl_conf_seq;
 
@@ -112,10 +113,14 @@ int dpif_wye_flow_dump_next(struct dpif_flow_dump_thread *, struct dpif_flow *, 
 /* What odp_flow_key_from_flow() is to write: everything. */
 extern const struct odp_support dw_key_support;
 
+/* dpif-wye-action.c: in place. */
+void dw_actions_for_library(struct nlattr *, size_t len);
+void dw_actions_for_ovs(struct nlattr *, size_t len);
+
 /* dpif-wye-packet.c */
 void dw_carry(struct dw_dp *, struct dp_packet_batch *, odp_port_t in_port) OVS_REQUIRES(dp->mutex);
 void dw_carriers_destroy(struct dw_dp *);
-void dw_carriers_count(struct dw_dp *, uint64_t *hits, uint64_t *misses) OVS_REQUIRES(dp->mutex);
+uint64_t dw_carriers_hits(struct dw_dp *) OVS_REQUIRES(dp->mutex);
 int dpif_wye_execute(struct dw_dp *, struct dpif_execute *);
 
 /* dpif-wye-meter.c */

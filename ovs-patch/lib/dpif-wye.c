@@ -26,8 +26,9 @@ VLOG_DEFINE_THIS_MODULE(dpif_wye);
 /* Flows of one datapath: more than Open vSwitch's own limit. */
 #define FLOWS_MAX (256 * 1024)
 
-/* Bytes of a buffer for a copy of a packet: a jumbo frame. */
-#define BUFFER_LEN 10240
+/* Buffers for copies of packets, and their bytes: the longest packet that Open vSwitch executes, and room for headers. */
+#define BUFFERS 2048
+#define BUFFER_LEN (UINT16_MAX + 1 + 512)
 
 static struct ovs_mutex datapaths_mutex = OVS_MUTEX_INITIALIZER;
 static struct shash datapaths OVS_GUARDED_BY(datapaths_mutex) = SHASH_INITIALIZER(&datapaths);
@@ -168,6 +169,7 @@ create_dp(const struct dpif_class *class, const char *name, struct dw_dp **dpp)
     struct wye_datapath *engine;
 
     config.flows_max = FLOWS_MAX;
+    config.pool_buffers = BUFFERS;
     config.buffer_len = BUFFER_LEN;
     config.vlan_limit = MIN(MAX(flow_vlan_limit, 1), FLOW_MAX_VLAN_HEADERS);
     config.log = log_line;
@@ -295,7 +297,8 @@ dpif_wye_get_stats(const struct dpif *dpif, struct dpif_dp_stats *stats)
     struct dw_dp *dp = dw_dp_of(dpif);
 
     ovs_mutex_lock(&dp->mutex);
-    dw_carriers_count(dp, &stats->n_hit, &stats->n_missed);
+    stats->n_hit = dw_carriers_hits(dp);
+    stats->n_missed = dp->n_missed;
     stats->n_lost = dp->n_lost;
     ovs_mutex_unlock(&dp->mutex);
     stats->n_flows = wye_flow_count(dp->engine);
