@@ -131,7 +131,7 @@ fuzzed() {
 }
 
 openvswitch() {
-    ovs-patch/build.sh && ovs-patch/ping.sh && STOCK=0 ovs-patch/check.sh -j2 sample
+    ovs-patch/build.sh && { ovs-patch/ping.sh || [ $? = 77 ]; } && STOCK=0 ovs-patch/check.sh -j2 sample
 }
 
 .ci/prerequisites.sh test || exit 1

@@ -18,7 +18,7 @@ ulimit -c 0
 jobs=-j2
 [[ ${1:-} == -j* ]] && { jobs=$1; shift; }
 [ $# -gt 0 ] || { sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 2; }
-[ -x "$cache/wye/vswitchd/ovs-vswitchd" ] || { echo "SKIP: no $cache/wye: run ovs-patch/build.sh"; exit 77; }
+[ -x "$cache/wye/vswitchd/ovs-vswitchd" ] || { echo "no $cache/wye: run ovs-patch/build.sh"; exit 77; }
 
 list="$cache/tests.txt"
 make -s -C "$cache/wye" check TESTSUITEFLAGS=--list >"$list" 2>"$cache/tests.err" || { tail -3 "$cache/tests.err"; exit 1; }
