@@ -26,8 +26,12 @@ COVERAGE_DEFINE(dpif_wye_execute_refused);
 /* Carriers at work one inside the other: upcalls whose actions lead to upcalls. */
 #define DEPTH_MAX 16
 
-/* Bytes in front of a packet that actions may push headers into. */
-#define HEADROOM 128
+/* Bytes in front of a packet that actions may push headers into. A dp_packet's buffer is never longer than 65535 bytes. */
+static size_t
+headroom_for(size_t len)
+{
+    return MIN(128, UINT16_MAX - MIN(len, UINT16_MAX));
+}
 
 static struct vlog_rate_limit upcall_rl = VLOG_RATE_LIMIT_INIT(600, 600);
 
@@ -81,7 +85,7 @@ undescribe(const struct wye_packet *w, struct dp_packet *packet)
 static struct dp_packet *
 copy(const struct wye_packet *w)
 {
-    struct dp_packet *packet = dp_packet_clone_data_with_headroom(w->buffer + w->data_ofs, w->len, HEADROOM);
+    struct dp_packet *packet = dp_packet_clone_data_with_headroom(w->buffer + w->data_ofs, w->len, headroom_for(w->len));
 
     pkt_metadata_init(&packet->md, u32_to_odp(w->in_port));
     packet->md.recirc_id = w->recirc_id;
@@ -404,7 +408,7 @@ dpif_wye_execute(struct dw_dp *dp, struct dpif_execute *execute_)
 
         return status == WYE_E_NO_SPACE ? 0 : wye_status_to_errno(status);
     }
-    struct dp_packet *packet = dp_packet_clone_with_headroom(execute_->packet, HEADROOM);
+    struct dp_packet *packet = dp_packet_clone_with_headroom(execute_->packet, headroom_for(dp_packet_size(execute_->packet)));
 
     ovs_mutex_lock(&dp->mutex);
     int error = execute(dp, packet, execute_->actions, execute_->actions_len, WYE_EXECUTE_KEEP, &after);
