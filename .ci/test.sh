@@ -133,6 +133,10 @@ fuzzed() {
     done
 }
 
+openvswitch() {
+    ovs-patch/build.sh && { ovs-patch/ping.sh || [ $? = 77 ]; } && STOCK=0 ovs-patch/check.sh -j2 sample
+}
+
 .ci/prerequisites.sh test || exit 1
 
 step format cargo fmt --all --check
@@ -151,6 +155,19 @@ if command -v abidw >/dev/null && command -v abidiff >/dev/null; then
     step abi ffi/capi/abi/check.sh
 else
     skip abi "no abidw and abidiff: apt-get install abigail-tools"
+fi
+
+# Building Open vSwitch takes minutes: where it was not built before, only continuous integration does it.
+if ! wanted ovs; then
+    :
+elif [ -z "${CI:-}" ] && [ ! -x "${OVS_CACHE:-target/ovs}/wye/vswitchd/ovs-vswitchd" ]; then
+    skip ovs "Open vSwitch is not built: ovs-patch/build.sh"
+elif ! reason=$(ovs-patch/build.sh fetch 2>&1); then
+    skip ovs "${reason##*$'\n'}"
+elif [ "$(id -u)" != 0 ]; then
+    skip ovs "not root"
+else
+    step ovs openvswitch
 fi
 
 if [ -d src/sync ]; then step loom model_checked; fi
