@@ -42,7 +42,10 @@ fetch() {
     local apt="$cache/apt" keyring=/usr/share/keyrings/debian-archive-keyring.gpg
     [ -f $keyring ] || unavailable "no $keyring: apt-get install debian-archive-keyring, or set OVS_SOURCE"
     mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
-    echo "deb [signed-by=$keyring] ${DEBIAN_MIRROR:-http://deb.debian.org/debian} trixie main" >"$apt/sources.list"
+    # The mirror that this machine uses for its own Debian has the next one too.
+    local mirror=${DEBIAN_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 2>/dev/null | grep -E '/debian/?$' | sed -n 1p || true)}
+    [ -n "$mirror" ] || unavailable "apt names no mirror of Debian: set DEBIAN_MIRROR"
+    echo "deb [signed-by=$keyring] $mirror trixie main" >"$apt/sources.list"
     local options=(-o Dir::Etc::SourceList="$apt/sources.list" -o Dir::Etc::SourceParts=/dev/null -o Dir::State::Lists="$apt/lists"
         -o Dir::Cache="$apt/cache" -o APT::Sandbox::User= -o Acquire::http::Timeout=20 -o Acquire::Retries=2)
     (cd "$apt" && apt-get "${options[@]}" update -qq && apt-get "${options[@]}" download -qq openvswitch-source=$package_version) \
