@@ -38,16 +38,29 @@ for word in "$@"; do
 done
 [ ${#numbers[@]} -gt 0 ] || { echo "no tests of that name"; exit 2; }
 
-# run NAME DIR: writes "NUMBER ok|FAILED|skipped" lines to $cache/NAME.results.
-run() {
-    local name=$1 dir=$2
-    export flags="$jobs ${numbers[*]}" dir
+# attempt NAME DIR FLAGS: writes "NUMBER ok|FAILED|skipped" lines to $cache/NAME.results.
+attempt() {
     local isolated=(unshare --net --)
+    export dir=$2 flags=$3
     "${isolated[@]}" true 2>/dev/null || isolated=()
-    "${isolated[@]}" bash -c 'ip link set lo up 2>/dev/null; exec nice make -C "$dir" check TESTSUITEFLAGS="$flags" RECHECK=no' >"$cache/$name.log" 2>&1
-    sed 's/\x1b\[[0-9;]*m//g' "$cache/$name.log" | awk '$1 ~ /^[0-9]+:$/ {
+    "${isolated[@]}" bash -c 'ip link set lo up 2>/dev/null; exec nice make -C "$dir" check TESTSUITEFLAGS="$flags" RECHECK=no' >"$cache/$1.log" 2>&1
+    sed 's/\x1b\[[0-9;]*m//g' "$cache/$1.log" | awk '$1 ~ /^[0-9]+:$/ {
         sub(":", "", $1)
-        if (/ ok *$/) print $1, "ok"; else if (/FAILED/) print $1, "FAILED"; else if (/skipped/) print $1, "skipped" }' | sort -n >"$cache/$name.results"
+        if (/ ok *$/) print $1, "ok"; else if (/FAILED/) print $1, "FAILED"; else if (/skipped/) print $1, "skipped" }' | sort -n >"$cache/$1.results"
+}
+
+# run NAME DIR: the same, with a second, lonely attempt for up to ten tests that failed unexpectedly: some of Open vSwitch's tests depend on how fast they are.
+run() {
+    local again
+    attempt "$1" "$2" "$jobs ${numbers[*]}"
+    again=$(awk 'FNR == NR { if (/^[0-9]/) expected[$1] = 1; next } $2 == "FAILED" && !($1 in expected) { print $1 }' \
+        "$here/expected-failures.txt" "$cache/$1.results")
+    [ -n "$again" ] && [ "$(wc -w <<<"$again")" -le 10 ] || return 0
+    echo "a second time on $1:" $again
+    cp "$cache/$1.results" "$cache/$1.first"
+    attempt "$1" "$2" "-j1 $(echo $again)"
+    awk 'FNR == NR { second[$1] = $2; next } { print $1, $1 in second ? second[$1] : $2 }' "$cache/$1.results" "$cache/$1.first" >"$cache/$1.merged"
+    mv "$cache/$1.merged" "$cache/$1.results"
 }
 
 : >"$cache/stock.results"
