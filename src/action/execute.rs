@@ -487,6 +487,8 @@ impl<O: Outside> Exec<'_, O> {
     fn move_to_pool(&mut self, r: u16) -> u16 {
         let original = self.stands_for(r).map_or(NONE, |o| o as u16);
         let Some(moved) = self.copy(r) else { return r };
+        // It is the packet itself, which knows that it was copied.
+        self.packet(moved).flags = self.packet(r).flags;
         self.executor.stands_for[(moved - EXTRA_BASE) as usize] = original;
         self.executor.tally.moved += 1;
         // A copy's old place is freed; a packet of the batch stays where it is for its owner to free.

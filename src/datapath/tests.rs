@@ -378,3 +378,46 @@ fn trunc_is_for_the_next_output_and_no_other() {
     let lens: Vec<_> = sink.packets.iter().map(|(port, bytes)| (*port, bytes.len())).collect();
     assert_eq!(lens, [(1, 20), (2, 42), (3, 42)]);
 }
+
+#[test]
+fn a_packet_that_moves_for_want_of_headroom_still_counts_as_copied_out() {
+    let datapath = datapath();
+    let mut worker = datapath.worker().unwrap();
+    flow(&datapath, 53, vec![Action::Output(1), Action::PushVlan { tpid: 0x8100, tci: 0x1005 }]);
+    let pool = Arc::clone(datapath.pool());
+    let mut packet = pool.packet(&udp(53)).unwrap();
+    let headroom = packet.headroom();
+    assert!(packet.push_front(headroom));
+    packet.data_mut()[..42].copy_from_slice(&udp(53));
+    packet.in_port = 1;
+    let (mut sink, mut packets) = (sent(), [packet]);
+    worker.process(&mut packets, Nanos(1), &mut sink);
+    worker.free(&mut packets, |_| {});
+    assert_eq!(worker.fates()[0], Fate::Transmitted);
+    assert_eq!((sink.packets.len(), datapath.stats().moved), (1, 1));
+}
+
+/// Takes the descriptors of what it sends, as a driver with its own buffers does.
+struct Taking(Datapath);
+
+impl Sink for Taking {
+    fn transmit(&mut self, _: u32, mut burst: TxBurst<'_>) -> (usize, DropReason) {
+        (0..burst.len()).for_each(|i| self.0.free(&mut burst.get(i).take()));
+        (burst.len(), DropReason::TxFull)
+    }
+}
+
+#[test]
+fn places_of_rarer_metadata_do_not_go_with_the_packets_that_a_port_takes() {
+    let datapath = datapath();
+    let mut worker = datapath.worker().unwrap();
+    flow(&datapath, 53, vec![Action::Trunc(20), Action::Output(1)]);
+    let mut sink = Taking(datapath.clone());
+    // More packets than there are places.
+    for i in 0..3000 {
+        let mut packets = [datapath.pool().packet(&udp(53)).unwrap()];
+        packets[0].in_port = 1;
+        worker.process(&mut packets, Nanos(i), &mut sink);
+        assert_eq!(worker.fates()[0], Fate::Transmitted, "packet {i}");
+    }
+}

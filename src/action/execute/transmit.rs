@@ -238,8 +238,10 @@ impl<O: Outside> Exec<'_, O> {
     /// Output of a packet with rarer metadata, or too long.
     #[cold]
     fn output_unusual(&mut self, way: Way, r: u16) {
-        let ext = self.packet(r).ext;
+        // Who sends has no use for the rarer metadata, and may take the descriptor that names its place.
+        let ext = core::mem::take(&mut self.packet(r).ext);
         if ext != 0 {
+            self.executor.free_exts.push(ext);
             let len = core::mem::take(&mut self.executor.exts[ext as usize].trunc_len) as usize;
             if len != 0 {
                 self.packet(r).truncate(len.min(PACKET_LEN_MAX));
