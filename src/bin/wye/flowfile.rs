@@ -10,6 +10,7 @@ use wye::flow::action::Action;
 use wye::flow::text::{FlowText, PortNames, parse_flow};
 use wye::meter::{Band, MeterConfig, MeterUnit};
 use wye::port::PortEntry;
+use wye::port::table::{PORT_NUMBER_END, PortAddError};
 use wye::time::Nanos;
 
 /// What `--help` says of the format.
@@ -85,10 +86,14 @@ impl FlowFile {
                     if ports.is_empty() {
                         return Err(at("bond: no port is named".to_owned()));
                     }
+                    ports.iter().try_for_each(|&port| in_range("bond", port)).map_err(at)?;
                     file.bonds.push((number("bond", id).map_err(at)?, ports));
                 }
                 _ => {
                     let flow = parse_flow(line, &PortNames::NONE).map_err(|e| at(e.to_string()))?;
+                    let mut ports = BTreeSet::new();
+                    outputs(&flow.actions, &mut ports);
+                    ports.iter().try_for_each(|&port| in_range("output", port)).map_err(at)?;
                     file.flows.push((i + 1, flow));
                 }
             }
@@ -145,6 +150,11 @@ fn number(field: &str, word: &str) -> Result<u32, String> {
     word.parse().map_err(|_| format!("{field}: '{word}' is not a number below 4294967296"))
 }
 
+/// A port of this number can exist.
+fn in_range(field: &str, port: u32) -> Result<(), String> {
+    if port < PORT_NUMBER_END { Ok(()) } else { Err(format!("{field}: {}", PortAddError::NumberOutOfRange(port))) }
+}
+
 fn meter(id: &str, unit: &str, bands: &[&str]) -> Result<(u32, MeterConfig), String> {
     let unit = match unit {
         "pps" => MeterUnit::PacketsPerSecond,
@@ -196,6 +206,8 @@ mod tests {
             ("meter 1 pps", 1, "no rate"),
             ("meter x pps 5", 1, "'x' is not a number"),
             ("bond 7", 1, "no port"),
+            ("bond 7 2 65536", 1, "bond: port number 65536 is out of range"),
+            ("in_port(1), actions:2\nin_port(2), actions:clone(70000)", 2, "output: port number 70000 is out of range"),
         ] {
             let (at, message) = FlowFile::parse(text).unwrap_err();
             assert!(at == line && message.contains(what), "{text}: {at}: {message}");
