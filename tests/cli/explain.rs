@@ -1,5 +1,8 @@
 //! `wye explain`.
 
+use std::io::Write;
+use std::process::{Command, Stdio};
+
 use serde_json::Value;
 
 use crate::{wye_err, wye_ok};
@@ -9,6 +12,13 @@ const FLOWS: &str = "tests/cli/data/flows.txt";
 
 fn explain(args: &[&str]) -> String {
     wye_ok(&[&["explain"], args, &["--flows", FLOWS]].concat())
+}
+
+/// `wye`, not started yet, whose output is kept.
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wye"));
+    command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
 }
 
 #[test]
@@ -68,5 +78,59 @@ fn what_is_no_packet_is_refused() {
     ] {
         let error = wye_err(&[&["explain"], &args[..], &["--flows", FLOWS]].concat());
         assert!(error.contains(what), "{args:?}: {error}");
+    }
+}
+
+#[test]
+fn a_packet_may_come_through_a_pipe() {
+    let mut child = command(&["explain", "-", "--flows", FLOWS]).stdin(Stdio::piped()).spawn().unwrap();
+    let hex = "ffffffffffff 020000000001 0806\n0001080006040001 020000000001 0a000001 000000000000 0a000009\n";
+    child.stdin.take().unwrap().write_all(hex.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let compact: String = hex.chars().filter(|c| !c.is_whitespace()).collect();
+    assert_eq!(crate::text(&output.stdout), explain(&[&compact]));
+}
+
+#[test]
+fn every_port_number_can_be_explained() {
+    let flows = std::env::temp_dir().join(format!("wye-explain-ports-{}", std::process::id()));
+    std::fs::write(&flows, "in_port(65535), actions:dec_ttl,0,65535\n").unwrap();
+    let report = wye_ok(&["explain", TRACE, "--in-port", "65535", "--flows", flows.to_str().unwrap(), "--json"]);
+    std::fs::remove_file(&flows).unwrap();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let effects: Vec<_> =
+        report["lookups"][0]["steps"].as_array().unwrap().iter().map(|s| s["effect"].as_str().unwrap()).collect();
+    assert_eq!(effects, ["ipv4: ttl=64 becomes ttl=63", "sends 60 bytes to port 0", "sends 60 bytes to port 65535"]);
+    let mut ports: Vec<_> = report["sent"].as_array().unwrap().iter().map(|s| s["port"].as_u64().unwrap()).collect();
+    ports.sort_unstable();
+    assert_eq!(ports, [0, 65535]);
+}
+
+#[test]
+fn the_json_object_has_these_fields() {
+    let fields = |value: &Value| {
+        let mut names: Vec<_> = value.as_object().unwrap().keys().cloned().collect();
+        names.sort();
+        names.join(" ")
+    };
+    let sent: Value = serde_json::from_str(&explain(&[TRACE, "--json"])).unwrap();
+    assert_eq!(fields(&sent), "bytes fate hex in_port lookups sent");
+    assert_eq!(fields(&sent["lookups"][0]), "flow key line steps tier");
+    assert_eq!(fields(&sent["lookups"][0]["steps"][0]), "action depth effect");
+    assert_eq!(fields(&sent["sent"][0]), "bytes hex port");
+    let missed: Value = serde_json::from_str(&explain(&[TRACE, "--packet", "7", "--json"])).unwrap();
+    assert_eq!(fields(&missed), "bytes fate hex in_port lookups reason sent");
+    assert_eq!(fields(&missed["lookups"][0]), "key steps tier");
+}
+
+#[test]
+fn a_reader_that_has_read_enough_is_no_error() {
+    for args in [&["bench", "--list"][..], &["explain", TRACE, "--flows", FLOWS], &["replay", TRACE, "--flows", FLOWS]]
+    {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = command(args).stdout(writer).spawn().unwrap().wait_with_output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{args:?}: {output:?}");
     }
 }

@@ -41,8 +41,8 @@ pub struct Args {
     json: bool,
 }
 
-/// The port on which a step's result is caught. No flow can name it: port numbers end below.
-const CATCH: u32 = 65_535;
+/// The name of the port on which a step's result is caught. Its number is one that neither a flow nor a bond names.
+const CATCH: &str = "catch";
 
 #[derive(Serialize)]
 struct Explanation {
@@ -89,8 +89,8 @@ pub fn run(args: Args) -> crate::Outcome {
     let bytes = packet(&args)?;
     let flows = FlowFile::read(&args.flows)?;
     let loaded = flows.load(&[args.in_port]).map_err(|what| format!("{}: {what}", args.flows.display()))?;
-    let entry = PortEntry { number: CATCH, name: "catch".into(), packet_len_max: 65_535, up: true };
-    loaded.datapath.port_add(entry)?;
+    let number = loaded.datapath.ports().free_number(0).ok_or("no port number is left to watch the actions with")?;
+    loaded.datapath.port_add(PortEntry { number, name: CATCH.into(), packet_len_max: 65_535, up: true })?;
     let explanation = explain(&loaded, &bytes, args.in_port)?;
     let mut out = std::io::stdout().lock();
     if args.json {
@@ -229,9 +229,10 @@ fn explain(loaded: &Loaded, bytes: &[u8], in_port: u32) -> Result<Explanation, S
 
 /// Carries out `path` on the packet as it was looked up: what it is then, or why it did not get so far.
 fn reach(worker: &mut Worker, from: &Caught, path: &[Action]) -> Result<Caught, &'static str> {
+    let Some(catch) = worker.datapath().ports().by_name(CATCH).map(|port| port.number) else { return Err("no port") };
     let Some(packet) = from.packet(worker) else { return Err("no buffer") };
     let mut actions = path.to_vec();
-    actions.push(Action::Output(CATCH));
+    actions.push(Action::Output(catch));
     let (mut net, mut burst) = (Net::default(), [packet]);
     if worker.execute(&mut burst, &actions, START, &mut net).is_err() {
         return Err("nested too deep");
@@ -239,7 +240,7 @@ fn reach(worker: &mut Worker, from: &Caught, path: &[Action]) -> Result<Caught, 
     let fate = worker.fates()[0];
     worker.free(&mut burst, |_| {});
     match (net.0.pop(), fate) {
-        (Some((CATCH, caught)), _) => Ok(caught),
+        (Some((port, caught)), _) if port == catch => Ok(caught),
         (_, Fate::Dropped(reason)) => Err(reason.name()),
         _ => Err("the packet went elsewhere"),
     }
