@@ -1,8 +1,9 @@
 //! What a replay writes: a trace per port, and the list of drops.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use wye::datapath::Sink;
@@ -45,19 +46,29 @@ impl Folder {
             Folder { places: None, ports: BTreeMap::new(), drops: None, stamp: 0, is_recording: true, failed: None };
         if let Some(out) = out {
             let cannot = |e: io::Error| format!("{}: {e}", out.display());
+            let mut mode = 0o777;
             match fs::read_dir(out) {
                 Ok(entries) => {
                     if entries.count() > 0 {
                         return Err(format!("{}: is not empty", out.display()));
                     }
+                    // It is replaced at the end, which must not open it to others, nor put a folder where a link is.
+                    if fs::symlink_metadata(out).map_err(cannot)?.is_symlink() {
+                        return Err(format!("{}: is a link, not a folder", out.display()));
+                    }
+                    mode = fs::metadata(out).map_err(cannot)?.permissions().mode() & 0o777;
                 }
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    if fs::symlink_metadata(out).is_ok() {
+                        return Err(format!("{}: is a link, not a folder", out.display()));
+                    }
+                }
                 Err(e) => return Err(cannot(e)),
             }
             let mut name = out.file_name().ok_or_else(|| format!("{}: has no name", out.display()))?.to_owned();
             name.push(format!(".partial-{}", std::process::id()));
             let partial = out.with_file_name(name);
-            fs::create_dir(&partial).map_err(cannot)?;
+            DirBuilder::new().mode(mode).create(&partial).map_err(cannot)?;
             folder.places = Some((partial.clone(), out.to_owned()));
             folder.drops = Some(BufWriter::new(File::create(partial.join("drops.txt")).map_err(cannot)?));
         }
@@ -150,5 +161,32 @@ impl Sink for Folder {
 
     fn shares(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn an_empty_folder_is_not_opened_to_others_and_a_link_is_refused_at_once() {
+        let scratch = std::env::temp_dir().join(format!("wye-replay-output-{}", std::process::id()));
+        let (out, link, dangling) = (scratch.join("out"), scratch.join("link"), scratch.join("dangling"));
+        fs::create_dir_all(&out).unwrap();
+        fs::set_permissions(&out, fs::Permissions::from_mode(0o700)).unwrap();
+        symlink(&out, &link).unwrap();
+        symlink(scratch.join("nothing"), &dangling).unwrap();
+        for path in [&link, &dangling] {
+            let error = Folder::new(Some(path)).unwrap_err();
+            assert_eq!(error, format!("{}: is a link, not a folder", path.display()));
+        }
+        assert_eq!(fs::read_dir(&scratch).unwrap().count(), 3);
+        Folder::new(Some(&out)).unwrap().finish().unwrap();
+        let mode = fs::metadata(&out).unwrap().permissions().mode() & 0o777;
+        let names: Vec<_> = fs::read_dir(&out).unwrap().map(|e| e.unwrap().file_name()).collect();
+        fs::remove_dir_all(&scratch).unwrap();
+        assert_eq!((mode, names), (0o700, vec!["drops.txt".into()]));
     }
 }
