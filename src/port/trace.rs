@@ -223,6 +223,14 @@ fn parse_classic(bytes: &[u8], order: Order, unit_ns: u64) -> Result<Trace, Trac
 /// # Errors
 /// The kernel's, or what is wrong with the file and where.
 pub fn read_trace(path: impl AsRef<Path>) -> Result<Vec<TracePacket>, PortError> {
+    load_trace(path).map(|trace| trace.packets)
+}
+
+/// As [`read_trace`], and says whether the file ends cleanly.
+///
+/// # Errors
+/// As [`read_trace`].
+pub fn load_trace(path: impl AsRef<Path>) -> Result<Trace, PortError> {
     let path = path.as_ref();
     let name = path.display().to_string();
     let io = |what: &str, e| PortError::io(&name, what, e);
@@ -237,7 +245,7 @@ pub fn read_trace(path: impl AsRef<Path>) -> Result<Vec<TracePacket>, PortError>
     if bytes.len() as u64 > FILE_LEN_MAX {
         return Err(wrong(format!("longer than {FILE_LEN_MAX} bytes")));
     }
-    Ok(Trace::parse(&bytes).map_err(|e| wrong(e.to_string()))?.packets)
+    Trace::parse(&bytes).map_err(|e| wrong(e.to_string()))
 }
 
 /// Writes a classic pcap file with nanoseconds.

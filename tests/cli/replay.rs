@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use wye::port::trace::read_trace;
 
-use crate::{wye_err, wye_ok};
+use crate::{wye, wye_err, wye_ok};
 
 const TRACE: &str = "tests/cli/data/small.pcap";
 const FLOWS: &str = "tests/cli/data/flows.txt";
@@ -117,6 +119,41 @@ fn errors_name_the_file_and_the_line_and_leave_nothing() {
         assert_eq!(scratch.names(), before, "{args:?}");
     }
     // A capture that was cut off is played as far as it goes.
-    let report = wye_ok(&["replay", &cut, "--flows", FLOWS, "--json"]);
-    assert!(report.starts_with("{\"packets_in\":7,"), "{report}");
+    let output = wye(&["replay", &cut, "--flows", FLOWS, "--json"]);
+    assert!(output.status.success() && output.stdout.starts_with(b"{\"packets_in\":7,"), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("cut.pcap: ends inside the record at byte ") && said.lines().count() == 1, "{said}");
+}
+
+#[test]
+fn time_goes_on_when_the_trace_begins_again() {
+    let scratch = Scratch::new("time");
+    let flows = scratch.file("flows", "meter 3 pps 1 burst 2\nin_port(1), actions:meter(3),2\n");
+    let once: Value = serde_json::from_str(&wye_ok(&["replay", TRACE, "--flows", &flows, "--json"])).unwrap();
+    let ten = wye_ok(&["replay", TRACE, "--flows", &flows, "--json", "--repeat", "10"]);
+    let ten: Value = serde_json::from_str(&ten).unwrap();
+    let passed = |report: &Value| report["fates"]["transmitted"].as_u64().unwrap();
+    // The trace lasts a second and more: each further time lets one packet pass at least.
+    assert!(passed(&ten) >= passed(&once) + 9, "{once} {ten}");
+}
+
+#[test]
+fn who_interrupts_finds_nothing_half_made() {
+    let scratch = Scratch::new("interrupt");
+    let out = scratch.0.join("out");
+    let mut replay = Command::new(env!("CARGO_BIN_EXE_wye"))
+        .args(["replay", TRACE, "--flows", FLOWS, "--repeat", "4000000000", "--out"])
+        .arg(&out)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    while scratch.names().is_empty() {
+        assert!(replay.try_wait().unwrap().is_none(), "it has ended");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let killed = Command::new("kill").args(["-INT", &replay.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let output = replay.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), scratch.names()), (Some(1), Vec::new()));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "wye: interrupted; nothing was written\n");
 }

@@ -9,12 +9,12 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use wye::packet::{Fate, Packet};
-use wye::port::trace::{TracePacket, read_trace};
-use wye::time::Nanos;
+use wye::port::trace::{TracePacket, load_trace};
 
 use crate::flowfile::{FORMAT, FlowFile, START};
 use output::Folder;
@@ -53,22 +53,37 @@ pub struct Args {
 /// A file that cannot be read or is not what it should be, a folder that cannot be written.
 pub fn run(args: Args) -> crate::Outcome {
     let flows = FlowFile::read(&args.flows)?;
-    let trace = read_trace(&args.trace)?;
-    let interfaces = trace.iter().map(|p| p.interface).max().unwrap_or(0);
+    let trace = load_trace(&args.trace)?;
+    let interfaces = trace.packets.iter().map(|p| p.interface).max().unwrap_or(0);
     let in_ports: Vec<u32> = (0..=interfaces).map(|i| args.in_port.saturating_add(i)).collect();
     let loaded = flows.load(&in_ports).map_err(|what| format!("{}: {what}", args.flows.display()))?;
+    if let Some(at) = trace.truncated_at {
+        eprintln!("wye: {}: ends inside the record at byte {at}, which is left out", args.trace.display());
+    }
+    let trace = trace.packets;
+    // Whoever is interrupted leaves nothing either. A second signal does not wait for that.
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
     let mut folder = Folder::new(args.out.as_deref())?;
     let datapath = loaded.datapath.clone();
     let mut worker = datapath.worker()?;
     let pool = Arc::clone(datapath.pool());
     let progress = progress(trace.len() as u64 * u64::from(args.repeat), !args.json);
     let begin = trace.first().map_or(0, |p| p.timestamp_ns);
+    // Each time begins where the one before ended, so that meters see time go on.
+    let lasts = trace.iter().map(|p| p.timestamp_ns.saturating_sub(begin)).max().unwrap_or(0).saturating_add(BURST_NS);
     let mut too_long = 0u64;
     let mut carried = std::time::Duration::ZERO;
     for round in 0..args.repeat {
         folder.record(round == 0);
         let mut at = 0;
         while at < trace.len() {
+            if stop.load(Ordering::Relaxed) {
+                return Err("interrupted; nothing was written".into());
+            }
             let n = burst(&trace[at..]);
             let stamp = trace[at].timestamp_ns;
             let mut packets: Vec<Packet> = Vec::with_capacity(n);
@@ -87,7 +102,7 @@ pub fn run(args: Args) -> crate::Outcome {
                 }
             }
             folder.time(stamp);
-            let now = Nanos(START.0 + stamp.saturating_sub(begin));
+            let now = START + lasts.saturating_mul(round.into()).saturating_add(stamp.saturating_sub(begin));
             let clock = Instant::now();
             worker.process(&mut packets, now, &mut folder);
             carried += clock.elapsed();

@@ -33,7 +33,7 @@ pub struct Folder {
     stamp: u64,
     is_recording: bool,
     /// The first thing that went wrong while the worker ran.
-    failed: Option<io::Error>,
+    failed: Option<String>,
 }
 
 impl Folder {
@@ -70,7 +70,7 @@ impl Folder {
             let partial = out.with_file_name(name);
             DirBuilder::new().mode(mode).create(&partial).map_err(cannot)?;
             folder.places = Some((partial.clone(), out.to_owned()));
-            folder.drops = Some(BufWriter::new(File::create(partial.join("drops.txt")).map_err(cannot)?));
+            folder.drops = Some(BufWriter::new(File::create(partial.join(DROPS)).map_err(cannot)?));
         }
         Ok(folder)
     }
@@ -86,35 +86,47 @@ impl Folder {
     }
 
     /// Writes a line about packet `number`.
-    pub fn drop(&mut self, number: usize, reason: &str) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// The kernel's, with the file's name.
+    pub fn drop(&mut self, number: usize, reason: &str) -> Result<(), String> {
         match &mut self.drops {
-            Some(drops) if self.is_recording => writeln!(drops, "{number} {reason}"),
+            Some(drops) if self.is_recording => {
+                writeln!(drops, "{number} {reason}").map_err(|e| self.cannot(DROPS, &e))
+            }
             _ => Ok(()),
         }
     }
 
     /// The first error of the packet path, where nobody could be told.
-    pub fn check(&mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// That one.
+    pub fn check(&mut self) -> Result<(), String> {
         self.failed.take().map_or(Ok(()), Err)
+    }
+
+    /// What to say when `file` could not be written.
+    fn cannot(&self, file: &str, error: &io::Error) -> String {
+        let out = self.places.as_ref().map_or(Path::new(""), |(_, out)| out);
+        format!("{}: {error}", out.join(file).display())
     }
 
     /// Puts everything where it was asked for.
     ///
     /// # Errors
-    /// The kernel's; then nothing is left.
-    pub fn finish(mut self) -> io::Result<BTreeMap<u32, Port>> {
-        if let Some(drops) = &mut self.drops {
-            drops.flush()?;
+    /// The kernel's, with the file's name; then nothing is left.
+    pub fn finish(mut self) -> Result<BTreeMap<u32, Port>, String> {
+        if let Some(mut drops) = self.drops.take() {
+            drops.flush().map_err(|e| self.cannot(DROPS, &e))?;
         }
-        for port in self.ports.values_mut() {
-            if let Some(writer) = &mut port.writer {
-                writer.flush()?;
-            }
-            port.writer = None;
+        let writers = self.ports.iter_mut().filter_map(|(number, port)| Some((*number, port.writer.take()?)));
+        for (number, mut writer) in writers.collect::<Vec<_>>() {
+            writer.flush().map_err(|e| self.cannot(&file_name(number), &e))?;
         }
         if let Some((partial, out)) = &self.places {
             // An empty folder gives way.
-            fs::rename(partial, out)?;
+            fs::rename(partial, out).map_err(|e| format!("{}: {e}", out.display()))?;
             for (number, port) in &mut self.ports {
                 port.file = Some(out.join(file_name(*number)));
             }
@@ -136,6 +148,9 @@ impl Folder {
     }
 }
 
+/// The list of drops.
+const DROPS: &str = "drops.txt";
+
 fn file_name(port: u32) -> String {
     format!("port-{port}.pcap")
 }
@@ -152,8 +167,11 @@ impl Drop for Folder {
 impl Sink for Folder {
     fn transmit(&mut self, port: u32, mut burst: TxBurst<'_>) -> (usize, DropReason) {
         for i in 0..burst.len() {
-            if let Err(error) = self.write(port, burst.get(i).data()) {
-                self.failed.get_or_insert(error);
+            // After an error nothing is kept: more would only make more errors.
+            if self.failed.is_none()
+                && let Err(error) = self.write(port, burst.get(i).data())
+            {
+                self.failed = Some(self.cannot(&file_name(port), &error));
             }
         }
         (burst.len(), DropReason::TxFull)

@@ -3,6 +3,7 @@
 mod control;
 pub mod switch;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -36,7 +37,8 @@ const TICK: Duration = Duration::from_millis(50);
 pub fn run(args: Args) -> Outcome {
     let config = read(&args)?;
     if args.check {
-        println!("{}: {} ports, {} workers", args.config.display(), config.ports.len(), config.workers.count);
+        let (ports, workers) = (config.ports.len(), config.workers.count);
+        writeln!(std::io::stdout(), "{}: {ports} ports, {workers} workers", args.config.display())?;
         return Ok(ExitCode::SUCCESS);
     }
     // Before anything exists that a signal should clean up. A second signal does not wait for the clean stop.
@@ -66,14 +68,15 @@ pub fn run(args: Args) -> Outcome {
     drop(control);
     let view = switch.stop();
     let (stats, ports) = (Stats::of(&view), Ports::of(&view));
-    if args.json {
-        println!("{}", serde_json::to_string(&Total { stats, ports })?);
+    let summary = if args.json {
+        serde_json::to_string(&Total { stats, ports })? + "\n"
     } else {
-        print!("{}\n{}", stats.table(), ports.table());
-    }
+        format!("{}\n{}", stats.table(), ports.table())
+    };
+    let printed = std::io::stdout().write_all(summary.as_bytes());
     match failure {
         Some(failure) => Err(failure.into()),
-        None => Ok(ExitCode::SUCCESS),
+        None => Ok(printed.map(|()| ExitCode::SUCCESS)?),
     }
 }
 
