@@ -130,6 +130,14 @@ rules "in_port=va,actions=check_pkt_larger(500)->NXM_NX_REG0[0],resubmit(,1)" "t
 check "what is shorter than 500 bytes passes" pings 192.0.2.2
 check "what is longer does not" sh -c "! ip netns exec $n-a ping -q -c 2 -i 0.2 -W 1 -s 800 192.0.2.2"
 
+# The group hashes the packet and looks it up again, with the priority that it was given before.
+ovs-ofctl -O OpenFlow15 add-group br0 'group_id=1,type=select,selection_method=dp_hash,bucket=bucket_id=1,weight=1,actions=set_queue:2,output:vb'
+rules "in_port=va,ip,actions=set_queue:1,group:1" "priority=0,actions=normal"
+check "a packet that is looked up again with a priority passes" pings 192.0.2.2
+check "and its flow is hit" sh -c "ovs-appctl dpctl/dump-flows wye@ovs-wye | grep '),skb_priority(0x1),in_port' | grep -q 'packets:[1-9]'"
+rules "priority=0,actions=normal"
+ovs-ofctl -O OpenFlow15 del-groups br0
+
 rules "in_port=va,actions=drop" "priority=0,actions=normal"
 check "what is to be dropped does not arrive" sh -c "! ip netns exec $n-a ping -q -c 2 -i 0.2 -W 1 192.0.2.2"
 rules "priority=0,actions=normal"

@@ -12,6 +12,7 @@
 #include "dpif-wye.h"
 #include "dpif-wye-private.h"
 #include "netdev.h"
+#include "netlink.h"
 #include "odp-util.h"
 #include "openvswitch/dynamic-string.h"
 #include "openvswitch/ofp-print.h"
@@ -91,7 +92,6 @@ copy(const struct wye_packet *w)
     packet->md.recirc_id = w->recirc_id;
     packet->md.dp_hash = w->dp_hash;
     packet->md.pkt_mark = w->skb_mark;
-    packet->md.skb_priority = w->skb_priority;
     packet->packet_type = htonl(w->packet_type);
     if (w->flags & WYE_PKT_RSS_VALID) {
         dp_packet_set_rss_hash(packet, w->rss_hash);
@@ -163,6 +163,15 @@ log_upcall(const struct dw_dp *dp, const struct dp_packet *packet, const struct 
 static int execute(struct dw_dp *, struct dp_packet *, const struct nlattr *, size_t, uint32_t flags, struct wye_packet *end)
     OVS_REQUIRES(dp->mutex);
 
+/* The QoS priority in a packet's key. No descriptor has it: it is in the key alone. */
+static uint32_t
+priority_of(const struct wye_upcall *upcall)
+{
+    const struct nlattr *priority = nl_attr_find__(upcall->key, upcall->key_len, OVS_KEY_ATTR_PRIORITY);
+
+    return priority ? nl_attr_get_u32(priority) : 0;
+}
+
 /* Asks Open vSwitch about a packet and does what it says. Takes 'packet'. */
 static int
 ask(struct dw_dp *dp, struct dp_packet *packet, const struct nlattr *userspace)
@@ -219,7 +228,13 @@ answer_upcall(void *carrier_, const struct wye_upcall *upcall, struct wye_answer
         dpif_netdev_count_drops(DPIF_WYE_DROP_LOCK_ERROR, 1);
         return;
     }
-    int error = dp->upcall_cb ? ask(dp, copy(upcall->packet), upcall->action) : ENODEV;
+    int error = ENODEV;
+    if (dp->upcall_cb) {
+        struct dp_packet *packet = copy(upcall->packet);
+
+        packet->md.skb_priority = priority_of(upcall);
+        error = ask(dp, packet, upcall->action);
+    }
     fat_rwlock_unlock(&dp->upcall_rwlock);
     /* ENOSPC has actions, but is to leave no flow behind. */
     bool is_done = !error || error == ENOSPC;
@@ -375,9 +390,16 @@ execute(struct dw_dp *dp, struct dp_packet *packet, const struct nlattr *actions
 
     describe(packet, w);
     ofpbuf_init(&translated, actions_len);
+    if (packet->md.skb_priority) {
+        /* A descriptor cannot bring a priority along, but an action can set it. */
+        size_t set = nl_msg_start_nested(&translated, OVS_ACTION_ATTR_SET);
+
+        nl_msg_put_u32(&translated, OVS_KEY_ATTR_PRIORITY, packet->md.skb_priority);
+        nl_msg_end_nested(&translated, set);
+    }
     ofpbuf_put(&translated, actions, actions_len);
-    dw_actions_for_library(translated.data, actions_len);
-    wye_status status = wye_worker_execute(carrier->worker, w, translated.data, actions_len, flags, dw_now_ns(), &detail);
+    dw_actions_for_library(translated.data, translated.size);
+    wye_status status = wye_worker_execute(carrier->worker, w, translated.data, translated.size, flags, dw_now_ns(), &detail);
     ofpbuf_uninit(&translated);
     *end_ = *w;
     end(carrier);
