@@ -27,6 +27,10 @@ COVERAGE_DEFINE(dpif_wye_execute_refused);
 /* Carriers at work one inside the other: upcalls whose actions lead to upcalls. */
 #define DEPTH_MAX 16
 
+/* Carriers that there are from the beginning: for a packet, for the answer to its upcall and for that to an upcall of the answer's. To make
+ * one takes milliseconds, which no packet should wait. */
+#define CARRIERS_AHEAD 3
+
 /* Bytes in front of a packet that actions may push headers into. A dp_packet's buffer is never longer than 65535 bytes. */
 static size_t
 headroom_for(size_t len)
@@ -270,6 +274,21 @@ new_carrier(struct dw_dp *dp)
     }
     ovs_list_push_back(&dp->carriers, &carrier->all);
     return carrier;
+}
+
+/* Makes the first carriers. */
+int
+dw_carriers_create(struct dw_dp *dp)
+{
+    for (int i = 0; i < CARRIERS_AHEAD; i++) {
+        struct dw_carrier *carrier = new_carrier(dp);
+
+        if (!carrier) {
+            return ENOMEM;
+        }
+        ovs_list_push_back(&dp->idle, &carrier->idle);
+    }
+    return 0;
 }
 
 static struct dw_carrier *

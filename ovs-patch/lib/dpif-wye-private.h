@@ -119,6 +119,7 @@ void dw_actions_for_ovs(struct nlattr *, size_t len);
 
 /* dpif-wye-packet.c */
 void dw_carry(struct dw_dp *, struct dp_packet_batch *, odp_port_t in_port) OVS_REQUIRES(dp->mutex);
+int dw_carriers_create(struct dw_dp *) OVS_REQUIRES(dp->mutex);
 void dw_carriers_destroy(struct dw_dp *);
 uint64_t dw_carriers_hits(struct dw_dp *) OVS_REQUIRES(dp->mutex);
 int dpif_wye_execute(struct dw_dp *, struct dpif_execute *);

@@ -197,7 +197,8 @@ create_dp(const struct dpif_class *class, const char *name, struct dw_dp **dpp)
     shash_add(&datapaths, name, dp);
 
     ovs_mutex_lock(&dp->mutex);
-    int error = dw_port_create(dp, name, port_open_type(class, "internal"), ODPP_LOCAL);
+    int error = dw_carriers_create(dp);
+    error = error ? error : dw_port_create(dp, name, port_open_type(class, "internal"), ODPP_LOCAL);
     ovs_mutex_unlock(&dp->mutex);
     if (error) {
         free_dp(dp);
