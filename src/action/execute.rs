@@ -29,6 +29,9 @@ use crate::port::driver::{BURST_MAX, EXTRA_BASE, TxBurst};
 use crate::port::table::PortTable;
 use crate::time::Nanos;
 
+/// The shortest packet that `trunc` makes: an Ethernet header, as in OVS.
+const TRUNCATED_MIN: usize = 14;
+
 /// Extra packets that may exist at a time within a burst.
 pub const EXTRAS_MAX: usize = 1024;
 
@@ -334,8 +337,9 @@ impl<O: Outside> Exec<'_, O> {
             Op::Trunc(len) => {
                 *plain = None;
                 return self.each(group, |executor, p| {
-                    let ext = executor.ext_mut(p).ok_or(DropReason::NoBuffer)?;
-                    ext.trunc_len = *len;
+                    let cut = p.len().saturating_sub((*len as usize).max(TRUNCATED_MIN));
+                    // A packet's length fits 16 bits.
+                    executor.ext_mut(p).ok_or(DropReason::NoBuffer)?.cut = cut as u16;
                     Ok(())
                 });
             }
@@ -550,7 +554,7 @@ impl<O: Outside> Exec<'_, O> {
                     let ext = packet.ext;
                     if ext != 0 {
                         // `trunc` was for the copy.
-                        self.executor.exts[ext as usize].trunc_len = 0;
+                        self.executor.exts[ext as usize].cut = 0;
                     }
                 }
                 None => {
@@ -560,6 +564,17 @@ impl<O: Outside> Exec<'_, O> {
             }
         }
         f(self, &mut copies[..n]);
+    }
+
+    /// Leaves out what `trunc` said: the packet is about to be sent or handed up.
+    #[inline(always)]
+    fn cut(&mut self, r: u16) {
+        let ext = self.packet(r).ext;
+        if ext != 0 {
+            let cut = core::mem::take(&mut self.executor.exts[ext as usize].cut);
+            let packet = self.packet(r);
+            packet.truncate(packet.len().saturating_sub(cut.into()));
+        }
     }
 
     #[inline(always)]
@@ -614,6 +629,7 @@ impl<O: Outside> Exec<'_, O> {
         let settings = self.settings;
         let bond = settings.bonds.get(&bond);
         for &r in group {
+            self.cut(r);
             let packet = self.packet(r);
             let hash = hash::five_tuple(packet, settings.extract);
             match bond.and_then(|bond| bond.select(hash, packet.len())) {
@@ -646,6 +662,7 @@ impl<O: Outside> Exec<'_, O> {
 
     fn userspace(&mut self, request: &Arc<Userspace>, group: &[u16]) {
         for &r in group {
+            self.cut(r);
             let mut packet = self.packet(r).take();
             let ext = (packet.ext != 0).then(|| self.executor.exts[packet.ext as usize].clone());
             let place = packet.ext;

@@ -421,3 +421,35 @@ fn places_of_rarer_metadata_do_not_go_with_the_packets_that_a_port_takes() {
         assert_eq!(worker.fates()[0], Fate::Transmitted, "packet {i}");
     }
 }
+
+#[test]
+fn trunc_leaves_out_what_is_too_much_now_and_never_the_ethernet_header() {
+    let push = Action::PushVlan { tpid: 0x8100, tci: 0x1005 };
+    for (actions, len) in [
+        (vec![Action::Trunc(1)], 14),
+        (vec![Action::Trunc(20)], 20),
+        (vec![Action::Trunc(60)], 42),
+        (vec![Action::Trunc(20), push.clone()], 24),
+        (vec![push, Action::Trunc(20)], 20),
+    ] {
+        let datapath = datapath();
+        let mut worker = datapath.worker().unwrap();
+        flow(&datapath, 53, [actions.clone(), vec![Action::Output(1)]].concat());
+        let mut sink = sent();
+        assert_eq!(run(&mut worker, &[udp(53)], &mut sink), [Fate::Transmitted]);
+        assert_eq!(sink.packets[0].1.len(), len, "{actions:?}");
+    }
+}
+
+#[test]
+fn trunc_is_for_the_next_upcall_too() {
+    let datapath = datapath();
+    let mut worker = datapath.worker().unwrap();
+    flow(&datapath, 53, vec![Action::Trunc(20), Action::Userspace(Userspace::default()), Action::Output(2)]);
+    let mut sink = sent();
+    assert_eq!(run(&mut worker, &[udp(53)], &mut sink), [Fate::Transmitted]);
+    assert_eq!(sink.packets, [(2, udp(53))]);
+    let mut upcall = datapath.upcall_pop().unwrap();
+    assert_eq!(upcall.packet.data(), &udp(53)[..20]);
+    datapath.free(&mut upcall.packet);
+}
