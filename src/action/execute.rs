@@ -24,7 +24,7 @@ use crate::flow::action::{Action, SetField, Userspace};
 use crate::flow::extract::{ExtractOptions, extract_whole};
 use crate::flow::key::{LINE_OPTIONS, LINE_TUNNEL};
 use crate::meter::MeterTable;
-use crate::packet::{DropReason, Fate, Owner, Packet, PacketFlags, PoolCache};
+use crate::packet::{DropReason, Fate, Owner, Packet, PacketFlags, PoolCache, buffer};
 use crate::port::driver::{BURST_MAX, EXTRA_BASE, TxBurst};
 use crate::port::table::PortTable;
 use crate::time::Nanos;
@@ -228,6 +228,13 @@ impl Executor {
     }
 }
 
+/// Finds the headers of a packet from which others were taken off, so that further actions change them rightly, checksums included.
+#[inline(never)]
+fn look_again(packet: &mut Packet, extract: ExtractOptions) {
+    // One that is cut off has no headers any more.
+    let _ = extract_whole(packet, None, extract);
+}
+
 impl<O: Outside> Exec<'_, O> {
     /// Packet `r`.
     #[inline(always)]
@@ -292,6 +299,7 @@ impl<O: Outside> Exec<'_, O> {
 
     #[inline(never)]
     fn rarer_op(&mut self, op: &Op, group: &mut [u16], last: bool, plain: &mut Plain) -> usize {
+        let extract = self.settings.extract;
         match op {
             Op::Output(port) => self.with_copies(group, |exec, copies| exec.output(*port, copies)),
             Op::Clone(then) if last => {
@@ -311,14 +319,34 @@ impl<O: Outside> Exec<'_, O> {
             }
             Op::DecTtl => return self.each(group, |_, p| ttl::dec_ttl(p)),
             Op::Set(field) => return self.set(field, group, plain),
-            Op::PopVlan => return self.each(group, |_, p| vlan::pop(p)),
+            Op::PopVlan => {
+                return self.each(group, |_, p| {
+                    vlan::pop(p)?;
+                    // It was a tag that extraction does not reach: what it saw behind the first is gone.
+                    if p.l3 < ethernet::LEN as u16 && !p.flags.contains(PacketFlags::LAYER3) {
+                        look_again(p, extract);
+                    }
+                    Ok(())
+                });
+            }
             Op::PushMpls { lse, ethertype } => {
                 return self.push(group, mpls::LEN, plain, |p| mpls::push(p, *lse, *ethertype));
             }
             Op::AddMpls { lse, ethertype, tun_flags } => {
                 return self.push(group, mpls::LEN, plain, |p| mpls::add(p, *lse, *ethertype, *tun_flags));
             }
-            Op::PopMpls { ethertype } => return self.each(group, |_, p| mpls::pop(p, *ethertype)),
+            Op::PopMpls { ethertype } => {
+                let follows = crate::wire::ethernet::is_mpls(*ethertype);
+                return self.each(group, |_, p| {
+                    let had_labels = p.l2_5 != buffer::NONE;
+                    mpls::pop(p, *ethertype)?;
+                    // Under the last label is what extraction could not see.
+                    if had_labels && (p.l2_5 == buffer::NONE || !follows) {
+                        look_again(p, extract);
+                    }
+                    Ok(())
+                });
+            }
             Op::PushEth { dst, src } => {
                 return self.push(group, crate::wire::ethernet::HEADER_LEN, plain, |p| ethernet::push(p, *dst, *src));
             }
@@ -326,9 +354,16 @@ impl<O: Outside> Exec<'_, O> {
             Op::PushNsh(header) => {
                 return self.push(group, nsh::push_len(header), plain, |p| nsh::push(p, header));
             }
-            Op::PopNsh => return self.each(group, |_, p| nsh::pop(p)),
+            Op::PopNsh => {
+                return self.each(group, |_, p| {
+                    nsh::pop(p)?;
+                    if p.l3 == buffer::NONE {
+                        look_again(p, extract);
+                    }
+                    Ok(())
+                });
+            }
             Op::Hash { algorithm, basis } => {
-                let extract = self.settings.extract;
                 return self.each(group, |_, p| {
                     p.dp_hash = hash::dp_hash(p, *algorithm, *basis, extract);
                     Ok(())

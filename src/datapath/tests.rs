@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
-use crate::flow::action::{Action, Userspace};
+use crate::flow::action::{Action, Masked, SetField, Userspace};
 use crate::flow::{FlowKey, FlowMask};
 use crate::packet::{DropReason, Fate, Owner};
 use crate::port::TxBurst;
+use crate::testing::Frame;
 
 /// Keeps what was sent: port and bytes.
 #[derive(Default)]
@@ -452,4 +453,40 @@ fn trunc_is_for_the_next_upcall_too() {
     let mut upcall = datapath.upcall_pop().unwrap();
     assert_eq!(upcall.packet.data(), &udp(53)[..20]);
     datapath.free(&mut upcall.packet);
+}
+
+/// What is sent of one packet under a flow that takes everything.
+fn carried(vlan_depth: u8, frame: &[u8], actions: Vec<Action>) -> Vec<u8> {
+    let config = Config { pool_buffers: 600, vlan_depth, ..Config::default() };
+    let datapath = Datapath::new(config).unwrap();
+    datapath.port_add(PortEntry { number: 1, name: "p1".into(), packet_len_max: 1518, up: true }).unwrap();
+    let actions = [actions, vec![Action::Output(1)]].concat();
+    datapath.flow_put(FlowPut::create(&FlowKey::default(), &FlowMask::default(), actions)).unwrap();
+    let mut sink = sent();
+    assert_eq!(run(&mut datapath.worker().unwrap(), &[frame.to_vec()], &mut sink), [Fate::Transmitted]);
+    sink.packets.remove(0).1
+}
+
+#[test]
+fn what_was_under_labels_tags_or_nsh_is_set_with_its_checksums() {
+    let (a, b) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+    let link = || Frame::new().eth(b, a);
+    let inner = |frame: Frame, src| frame.ipv4(src, [10, 0, 0, 2]).tcp(7, 8).payload(b"whole").build();
+    let (old, new) = ([10, 0, 0, 1], [192, 0, 2, 200]);
+    let set = || {
+        let src = Masked::<[u8; 4]>::full(new);
+        let dst = Masked::<[u8; 4]>::none();
+        Action::Set(SetField::Ipv4 { src, dst, tos: Masked::<u8>::none(), ttl: Masked::<u8>::none() })
+    };
+    let right = inner(link(), new);
+    let labelled = inner(link().mpls(5, 0, 64), old);
+    assert_eq!(carried(2, &labelled, vec![Action::PopMpls { ethertype: 0x800 }, set()]), right);
+    let twice = inner(link().mpls(5, 0, 64).mpls(6, 0, 64), old);
+    let pops = vec![Action::PopMpls { ethertype: 0x8847 }, Action::PopMpls { ethertype: 0x800 }, set()];
+    assert_eq!(carried(2, &twice, pops), right);
+    let tagged = inner(link().vlan(5), old);
+    assert_eq!(carried(0, &tagged, vec![Action::PopVlan, set()]), right);
+    let in_nsh = Frame::new().eth(b, a).nsh(0, 1, 2, [0; 16]).ipv4(old, [10, 0, 0, 2]).tcp(7, 8).payload(b"whole");
+    let actions = vec![Action::PopEth, Action::PopNsh, set(), Action::PushEth { dst: b, src: a }];
+    assert_eq!(carried(2, &in_nsh.build(), actions), right);
 }
