@@ -490,3 +490,39 @@ fn what_was_under_labels_tags_or_nsh_is_set_with_its_checksums() {
     let actions = vec![Action::PopEth, Action::PopNsh, set(), Action::PushEth { dst: b, src: a }];
     assert_eq!(carried(2, &in_nsh.build(), actions), right);
 }
+
+#[test]
+fn flow_that_a_burst_installs_tells_packets_apart_when_they_go_round_again() {
+    let datapath = datapath();
+    let (mut key, mut mask) = (FlowKey::default(), FlowMask::default());
+    (key.base.in_port, mask.0.base.in_port, mask.0.base.recirc_id) = (1, u32::MAX, u32::MAX);
+    datapath.flow_put(FlowPut::create(&key, &mask, vec![Action::Recirc(8)])).unwrap();
+    // The cache remembers a flow under the same mask for packets that have gone round; then its number is free.
+    key.base.recirc_id = 8;
+    datapath.flow_put(FlowPut::create(&key, &mask, vec![Action::Output(4)])).unwrap();
+    let mut worker = datapath.worker().unwrap();
+    let mut sink = sent();
+    run(&mut worker, &[udp(53), udp(54)], &mut sink);
+    let number = datapath.flow_del(FlowId::Exactly(&key, &mask)).unwrap().number;
+    // Now each packet that has gone round gets a flow of its own, under a mask that was not there when the burst began.
+    let answer = |key: &FlowKey| {
+        let (_, mut mask) = on_dport(0);
+        mask.0.base.eth_type.set(0);
+        let port = if key.base.tp_dst.get() == 53 { 2 } else { 3 };
+        let install = Install { actions: Some(vec![Action::Output(port)]), ..Install::with_mask(mask) };
+        Answer::Execute { actions: vec![Action::Recirc(8)], install: Some(install) }
+    };
+    datapath.set_upcall_handler(Some(Arc::new(Handler { calls: AtomicU64::new(0), answer })));
+    sink.packets.clear();
+    assert_eq!(run(&mut worker, &[udp(53), udp(54)], &mut sink), [Fate::Transmitted; 2]);
+    sink.packets.sort_unstable();
+    assert_eq!(sink.packets, [(2, udp(53)), (3, udp(54))]);
+    for dport in [53, 54] {
+        let (_, mut mask) = on_dport(0);
+        mask.0.base.eth_type.set(0);
+        key.base.tp_dst.set(dport);
+        let info = datapath.flow_get(FlowId::Exactly(&key, &mask)).unwrap();
+        assert_eq!(info.stats.packets, 1);
+        assert!(dport != 53 || info.number == number, "the number was to be used again");
+    }
+}
