@@ -24,10 +24,13 @@ use crate::flow::action::{Action, SetField, Userspace};
 use crate::flow::extract::{ExtractOptions, extract_whole};
 use crate::flow::key::{LINE_OPTIONS, LINE_TUNNEL};
 use crate::meter::MeterTable;
-use crate::packet::{DropReason, Fate, Owner, Packet, PacketFlags, PoolCache};
+use crate::packet::{DropReason, Fate, Owner, Packet, PacketFlags, PoolCache, buffer};
 use crate::port::driver::{BURST_MAX, EXTRA_BASE, TxBurst};
 use crate::port::table::PortTable;
 use crate::time::Nanos;
+
+/// The shortest packet that `trunc` makes: an Ethernet header, as in OVS.
+const TRUNCATED_MIN: usize = 14;
 
 /// Extra packets that may exist at a time within a burst.
 pub const EXTRAS_MAX: usize = 1024;
@@ -225,6 +228,13 @@ impl Executor {
     }
 }
 
+/// Finds the headers of a packet from which others were taken off, so that further actions change them rightly, checksums included.
+#[inline(never)]
+fn look_again(packet: &mut Packet, extract: ExtractOptions) {
+    // One that is cut off has no headers any more.
+    let _ = extract_whole(packet, None, extract);
+}
+
 impl<O: Outside> Exec<'_, O> {
     /// Packet `r`.
     #[inline(always)]
@@ -289,6 +299,7 @@ impl<O: Outside> Exec<'_, O> {
 
     #[inline(never)]
     fn rarer_op(&mut self, op: &Op, group: &mut [u16], last: bool, plain: &mut Plain) -> usize {
+        let extract = self.settings.extract;
         match op {
             Op::Output(port) => self.with_copies(group, |exec, copies| exec.output(*port, copies)),
             Op::Clone(then) if last => {
@@ -308,14 +319,34 @@ impl<O: Outside> Exec<'_, O> {
             }
             Op::DecTtl => return self.each(group, |_, p| ttl::dec_ttl(p)),
             Op::Set(field) => return self.set(field, group, plain),
-            Op::PopVlan => return self.each(group, |_, p| vlan::pop(p)),
+            Op::PopVlan => {
+                return self.each(group, |_, p| {
+                    vlan::pop(p)?;
+                    // It was a tag that extraction does not reach: what it saw behind the first is gone.
+                    if p.l3 < ethernet::LEN as u16 && !p.flags.contains(PacketFlags::LAYER3) {
+                        look_again(p, extract);
+                    }
+                    Ok(())
+                });
+            }
             Op::PushMpls { lse, ethertype } => {
                 return self.push(group, mpls::LEN, plain, |p| mpls::push(p, *lse, *ethertype));
             }
             Op::AddMpls { lse, ethertype, tun_flags } => {
                 return self.push(group, mpls::LEN, plain, |p| mpls::add(p, *lse, *ethertype, *tun_flags));
             }
-            Op::PopMpls { ethertype } => return self.each(group, |_, p| mpls::pop(p, *ethertype)),
+            Op::PopMpls { ethertype } => {
+                let follows = crate::wire::ethernet::is_mpls(*ethertype);
+                return self.each(group, |_, p| {
+                    let had_labels = p.l2_5 != buffer::NONE;
+                    mpls::pop(p, *ethertype)?;
+                    // Under the last label is what extraction could not see.
+                    if had_labels && (p.l2_5 == buffer::NONE || !follows) {
+                        look_again(p, extract);
+                    }
+                    Ok(())
+                });
+            }
             Op::PushEth { dst, src } => {
                 return self.push(group, crate::wire::ethernet::HEADER_LEN, plain, |p| ethernet::push(p, *dst, *src));
             }
@@ -323,9 +354,16 @@ impl<O: Outside> Exec<'_, O> {
             Op::PushNsh(header) => {
                 return self.push(group, nsh::push_len(header), plain, |p| nsh::push(p, header));
             }
-            Op::PopNsh => return self.each(group, |_, p| nsh::pop(p)),
+            Op::PopNsh => {
+                return self.each(group, |_, p| {
+                    nsh::pop(p)?;
+                    if p.l3 == buffer::NONE {
+                        look_again(p, extract);
+                    }
+                    Ok(())
+                });
+            }
             Op::Hash { algorithm, basis } => {
-                let extract = self.settings.extract;
                 return self.each(group, |_, p| {
                     p.dp_hash = hash::dp_hash(p, *algorithm, *basis, extract);
                     Ok(())
@@ -334,8 +372,9 @@ impl<O: Outside> Exec<'_, O> {
             Op::Trunc(len) => {
                 *plain = None;
                 return self.each(group, |executor, p| {
-                    let ext = executor.ext_mut(p).ok_or(DropReason::NoBuffer)?;
-                    ext.trunc_len = *len;
+                    let cut = p.len().saturating_sub((*len as usize).max(TRUNCATED_MIN));
+                    // A packet's length fits 16 bits.
+                    executor.ext_mut(p).ok_or(DropReason::NoBuffer)?.cut = cut as u16;
                     Ok(())
                 });
             }
@@ -550,7 +589,7 @@ impl<O: Outside> Exec<'_, O> {
                     let ext = packet.ext;
                     if ext != 0 {
                         // `trunc` was for the copy.
-                        self.executor.exts[ext as usize].trunc_len = 0;
+                        self.executor.exts[ext as usize].cut = 0;
                     }
                 }
                 None => {
@@ -560,6 +599,17 @@ impl<O: Outside> Exec<'_, O> {
             }
         }
         f(self, &mut copies[..n]);
+    }
+
+    /// Leaves out what `trunc` said: the packet is about to be sent or handed up.
+    #[inline(always)]
+    fn cut(&mut self, r: u16) {
+        let ext = self.packet(r).ext;
+        if ext != 0 {
+            let cut = core::mem::take(&mut self.executor.exts[ext as usize].cut);
+            let packet = self.packet(r);
+            packet.truncate(packet.len().saturating_sub(cut.into()));
+        }
     }
 
     #[inline(always)]
@@ -614,6 +664,7 @@ impl<O: Outside> Exec<'_, O> {
         let settings = self.settings;
         let bond = settings.bonds.get(&bond);
         for &r in group {
+            self.cut(r);
             let packet = self.packet(r);
             let hash = hash::five_tuple(packet, settings.extract);
             match bond.and_then(|bond| bond.select(hash, packet.len())) {
@@ -646,6 +697,7 @@ impl<O: Outside> Exec<'_, O> {
 
     fn userspace(&mut self, request: &Arc<Userspace>, group: &[u16]) {
         for &r in group {
+            self.cut(r);
             let mut packet = self.packet(r).take();
             let ext = (packet.ext != 0).then(|| self.executor.exts[packet.ext as usize].clone());
             let place = packet.ext;

@@ -39,12 +39,18 @@ fn halves(address: &[u8; 16]) -> [u64; 2] {
 #[inline]
 pub fn dp_hash(packet: &mut Packet, algorithm: HashAlgorithm, basis: u32, options: ExtractOptions) -> u32 {
     match algorithm {
-        HashAlgorithm::L4 => finish(mix(u64::from(five_tuple(packet, options)), basis.into())),
-        HashAlgorithm::SymL4 => match extract_whole_again(packet, options) {
-            Some(key) => symmetric_l4(&key, basis),
-            None => finish(basis.into()),
-        },
+        HashAlgorithm::L4 => l4(five_tuple(packet, options), basis),
+        HashAlgorithm::SymL4 => {
+            // A packet without a key is as good as any other of its kind.
+            symmetric_l4(&extract_whole_again(packet, options).unwrap_or_default(), basis)
+        }
     }
+}
+
+/// A hash of the 5-tuple mixed with the basis of a `hash` action.
+#[inline]
+pub const fn l4(five_tuple: u32, basis: u32) -> u32 {
+    finish(mix(five_tuple as u64, basis as u64))
 }
 
 /// A hash of the packet's 5-tuple: the receiver's if it is valid, else our own, which is then kept with the packet.

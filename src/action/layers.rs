@@ -107,7 +107,7 @@ pub(super) fn segment(packet: &mut Packet) -> Option<Segment<'_>> {
 
 #[inline(always)]
 fn is_extension(next: u8) -> bool {
-    matches!(next, ip::HOP_BY_HOP | ip::ROUTING | ip::FRAGMENT | ip::AH | ip::DESTINATION_OPTIONS | ip::MOBILITY)
+    matches!(next, ip::HOP_BY_HOP | ip::ROUTING | ip::FRAGMENT | ip::AH | ip::DESTINATION_OPTIONS)
 }
 
 /// Where the checksum that covers a pseudo-header is in a segment of `proto` and `len` bytes; `None` if there is none.

@@ -4,11 +4,11 @@ use super::layers::ethertype;
 use crate::flow::action::{Masked, Nsh};
 use crate::packet::buffer::NONE;
 use crate::packet::{DropReason, Packet, PacketFlags};
+use crate::wire::ethernet;
 use crate::wire::nsh::{
-    FLAGS_MASK, FLAGS_SHIFT, HEADER_LEN, Header, LEN_MAX, MD_TYPE_1, MD1_LEN, NEXT_ETHERNET, NEXT_IPV4, NEXT_IPV6,
-    NEXT_MPLS, NEXT_NSH, TTL_MASK, TTL_SHIFT,
+    FLAGS_MASK, FLAGS_SHIFT, HEADER_LEN, Header, LEN_MAX, MD_TYPE_1, MD_TYPE_2, MD1_LEN, NEXT_ETHERNET, NEXT_IPV4,
+    NEXT_IPV6, NEXT_MPLS, NEXT_NSH, TTL_MASK, TTL_SHIFT, VERSION_MASK,
 };
-use crate::wire::{ethernet, nsh};
 use zerocopy::byteorder::network_endian::{U16, U32};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -16,6 +16,16 @@ use zerocopy::{FromBytes, IntoBytes};
 #[inline]
 pub fn push_len(header: &Nsh) -> usize {
     HEADER_LEN + header.context.len()
+}
+
+/// True if a header of metadata type `md_type` can have `len` bytes; no header of an unknown type can.
+#[inline]
+fn is_len_of(md_type: u8, len: usize) -> bool {
+    match md_type {
+        MD_TYPE_1 => len == MD1_LEN,
+        MD_TYPE_2 => len >= HEADER_LEN,
+        _ => false,
+    }
 }
 
 /// Puts `header` in front of the packet, with the next protocol that the packet's type asks for; the packet then is a layer-3 one.
@@ -37,7 +47,7 @@ pub fn push(packet: &mut Packet, header: &Nsh) -> Result<(), DropReason> {
         }
     };
     let len = push_len(header);
-    if len > LEN_MAX || !len.is_multiple_of(4) || (header.mdtype == MD_TYPE_1 && len != MD1_LEN) {
+    if len > LEN_MAX || !len.is_multiple_of(4) || !is_len_of(header.mdtype, len) {
         return Err(DropReason::ActionHeader);
     }
     if !packet.push_front(len) {
@@ -112,13 +122,17 @@ pub fn set(
         return Ok(());
     };
     let first = header.version_flags_ttl_len.get();
+    let len = header.header_len();
+    // Extraction takes nothing else for NSH.
+    if first & VERSION_MASK != 0 || !is_len_of(header.md_type & 15, len) || len - HEADER_LEN > rest.len() {
+        return Ok(());
+    }
     let new_flags = u16::from(flags.apply(((first & FLAGS_MASK) >> FLAGS_SHIFT) as u8));
     let new_ttl = u16::from(ttl.apply(((first & TTL_MASK) >> TTL_SHIFT) as u8));
     let kept = first & !(FLAGS_MASK | TTL_MASK);
     header.version_flags_ttl_len.set(kept | new_flags << FLAGS_SHIFT & FLAGS_MASK | new_ttl << TTL_SHIFT & TTL_MASK);
     header.path.set(path_hdr.apply(header.path.get()));
-    if header.md_type & 15 == nsh::MD_TYPE_1
-        && header.header_len() == MD1_LEN
+    if header.md_type & 15 == MD_TYPE_1
         && let Some(old) = rest.first_chunk_mut()
     {
         *old = context.apply(*old);

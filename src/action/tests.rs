@@ -419,8 +419,26 @@ fn nsh_carries_ethernet_ip_and_itself() {
         nsh::pop(p).unwrap();
         assert_eq!(p.data(), &inner[14..]);
     });
-    for bad in [header(vec![0; 12], 1), header(vec![0; 5], 2), header(vec![0; 248], 2)] {
+    for bad in [header(vec![0; 12], 1), header(vec![0; 5], 2), header(vec![0; 248], 2), header(vec![0; 16], 3)] {
         assert_eq!(with(&inner, |p| nsh::push(p, &bad)), Err(DropReason::ActionHeader));
+    }
+}
+
+#[test]
+fn nsh_that_extraction_does_not_take_for_nsh_is_not_set() {
+    let frame = Frame::new().eth(MAC_B, MAC_A).nsh(0, 1, 2, [0; 16]).ipv4(IP_A, IP_B).build();
+    let field = || SetField::Nsh {
+        flags: Masked::<u8>::full(3),
+        ttl: Masked::<u8>::full(9),
+        path_hdr: Masked::<u32>::full(7),
+        context: Masked::<[u8; 16]>::full([5; 16]),
+    };
+    assert_ne!(set(&frame, field()), frame);
+    // Another version, a length that is not that of the metadata type, an unknown type, a header that is cut off.
+    for (at, byte) in [(14, 0x40), (15, 0x45), (16, 3), (15, 0x7f)] {
+        let mut bad = frame.clone();
+        bad[at] = byte;
+        assert_eq!(set(&bad, field()), bad);
     }
 }
 

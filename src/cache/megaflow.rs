@@ -236,6 +236,14 @@ impl<'b, T> MegaflowView<'b, T> {
         (0..8).fold(0, |d, i| d | differing[i] & union[i]) != 0
     }
 
+    /// True if line 0 of `flow`'s mask has no bit that was in no mask when this view was loaded. Of a flow that is newer than the view,
+    /// neither [`differ`](Self::differ) nor [`cache_hash`](Self::cache_hash) knows which packets it tells apart.
+    #[inline(always)]
+    pub fn knows_base_of(self, flow: &Entry<T>) -> bool {
+        let union = &self.subtables.union.base;
+        (0..8).fold(0, |d, i| d | flow.mask.base[i] & !union[i]) == 0
+    }
+
     /// Flow `number`, if it is alive.
     #[inline(always)]
     pub fn flow(self, number: u32) -> Option<&'b Entry<T>> {

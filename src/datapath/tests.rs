@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
-use crate::flow::action::{Action, Userspace};
+use crate::flow::action::{Action, Masked, SetField, Userspace};
 use crate::flow::{FlowKey, FlowMask};
 use crate::packet::{DropReason, Fate, Owner};
 use crate::port::TxBurst;
+use crate::testing::Frame;
 
 /// Keeps what was sent: port and bytes.
 #[derive(Default)]
@@ -419,5 +420,109 @@ fn places_of_rarer_metadata_do_not_go_with_the_packets_that_a_port_takes() {
         packets[0].in_port = 1;
         worker.process(&mut packets, Nanos(i), &mut sink);
         assert_eq!(worker.fates()[0], Fate::Transmitted, "packet {i}");
+    }
+}
+
+#[test]
+fn trunc_leaves_out_what_is_too_much_now_and_never_the_ethernet_header() {
+    let push = Action::PushVlan { tpid: 0x8100, tci: 0x1005 };
+    for (actions, len) in [
+        (vec![Action::Trunc(1)], 14),
+        (vec![Action::Trunc(20)], 20),
+        (vec![Action::Trunc(60)], 42),
+        (vec![Action::Trunc(20), push.clone()], 24),
+        (vec![push, Action::Trunc(20)], 20),
+    ] {
+        let datapath = datapath();
+        let mut worker = datapath.worker().unwrap();
+        flow(&datapath, 53, [actions.clone(), vec![Action::Output(1)]].concat());
+        let mut sink = sent();
+        assert_eq!(run(&mut worker, &[udp(53)], &mut sink), [Fate::Transmitted]);
+        assert_eq!(sink.packets[0].1.len(), len, "{actions:?}");
+    }
+}
+
+#[test]
+fn trunc_is_for_the_next_upcall_too() {
+    let datapath = datapath();
+    let mut worker = datapath.worker().unwrap();
+    flow(&datapath, 53, vec![Action::Trunc(20), Action::Userspace(Userspace::default()), Action::Output(2)]);
+    let mut sink = sent();
+    assert_eq!(run(&mut worker, &[udp(53)], &mut sink), [Fate::Transmitted]);
+    assert_eq!(sink.packets, [(2, udp(53))]);
+    let mut upcall = datapath.upcall_pop().unwrap();
+    assert_eq!(upcall.packet.data(), &udp(53)[..20]);
+    datapath.free(&mut upcall.packet);
+}
+
+/// What is sent of one packet under a flow that takes everything.
+fn carried(vlan_depth: u8, frame: &[u8], actions: Vec<Action>) -> Vec<u8> {
+    let config = Config { pool_buffers: 600, vlan_depth, ..Config::default() };
+    let datapath = Datapath::new(config).unwrap();
+    datapath.port_add(PortEntry { number: 1, name: "p1".into(), packet_len_max: 1518, up: true }).unwrap();
+    let actions = [actions, vec![Action::Output(1)]].concat();
+    datapath.flow_put(FlowPut::create(&FlowKey::default(), &FlowMask::default(), actions)).unwrap();
+    let mut sink = sent();
+    assert_eq!(run(&mut datapath.worker().unwrap(), &[frame.to_vec()], &mut sink), [Fate::Transmitted]);
+    sink.packets.remove(0).1
+}
+
+#[test]
+fn what_was_under_labels_tags_or_nsh_is_set_with_its_checksums() {
+    let (a, b) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+    let link = || Frame::new().eth(b, a);
+    let inner = |frame: Frame, src| frame.ipv4(src, [10, 0, 0, 2]).tcp(7, 8).payload(b"whole").build();
+    let (old, new) = ([10, 0, 0, 1], [192, 0, 2, 200]);
+    let set = || {
+        let src = Masked::<[u8; 4]>::full(new);
+        let dst = Masked::<[u8; 4]>::none();
+        Action::Set(SetField::Ipv4 { src, dst, tos: Masked::<u8>::none(), ttl: Masked::<u8>::none() })
+    };
+    let right = inner(link(), new);
+    let labelled = inner(link().mpls(5, 0, 64), old);
+    assert_eq!(carried(2, &labelled, vec![Action::PopMpls { ethertype: 0x800 }, set()]), right);
+    let twice = inner(link().mpls(5, 0, 64).mpls(6, 0, 64), old);
+    let pops = vec![Action::PopMpls { ethertype: 0x8847 }, Action::PopMpls { ethertype: 0x800 }, set()];
+    assert_eq!(carried(2, &twice, pops), right);
+    let tagged = inner(link().vlan(5), old);
+    assert_eq!(carried(0, &tagged, vec![Action::PopVlan, set()]), right);
+    let in_nsh = Frame::new().eth(b, a).nsh(0, 1, 2, [0; 16]).ipv4(old, [10, 0, 0, 2]).tcp(7, 8).payload(b"whole");
+    let actions = vec![Action::PopEth, Action::PopNsh, set(), Action::PushEth { dst: b, src: a }];
+    assert_eq!(carried(2, &in_nsh.build(), actions), right);
+}
+
+#[test]
+fn flow_that_a_burst_installs_tells_packets_apart_when_they_go_round_again() {
+    let datapath = datapath();
+    let (mut key, mut mask) = (FlowKey::default(), FlowMask::default());
+    (key.base.in_port, mask.0.base.in_port, mask.0.base.recirc_id) = (1, u32::MAX, u32::MAX);
+    datapath.flow_put(FlowPut::create(&key, &mask, vec![Action::Recirc(8)])).unwrap();
+    // The cache remembers a flow under the same mask for packets that have gone round; then its number is free.
+    key.base.recirc_id = 8;
+    datapath.flow_put(FlowPut::create(&key, &mask, vec![Action::Output(4)])).unwrap();
+    let mut worker = datapath.worker().unwrap();
+    let mut sink = sent();
+    run(&mut worker, &[udp(53), udp(54)], &mut sink);
+    let number = datapath.flow_del(FlowId::Exactly(&key, &mask)).unwrap().number;
+    // Now each packet that has gone round gets a flow of its own, under a mask that was not there when the burst began.
+    let answer = |key: &FlowKey| {
+        let (_, mut mask) = on_dport(0);
+        mask.0.base.eth_type.set(0);
+        let port = if key.base.tp_dst.get() == 53 { 2 } else { 3 };
+        let install = Install { actions: Some(vec![Action::Output(port)]), ..Install::with_mask(mask) };
+        Answer::Execute { actions: vec![Action::Recirc(8)], install: Some(install) }
+    };
+    datapath.set_upcall_handler(Some(Arc::new(Handler { calls: AtomicU64::new(0), answer })));
+    sink.packets.clear();
+    assert_eq!(run(&mut worker, &[udp(53), udp(54)], &mut sink), [Fate::Transmitted; 2]);
+    sink.packets.sort_unstable();
+    assert_eq!(sink.packets, [(2, udp(53)), (3, udp(54))]);
+    for dport in [53, 54] {
+        let (_, mut mask) = on_dport(0);
+        mask.0.base.eth_type.set(0);
+        key.base.tp_dst.set(dport);
+        let info = datapath.flow_get(FlowId::Exactly(&key, &mask)).unwrap();
+        assert_eq!(info.stats.packets, 1);
+        assert!(dport != 53 || info.number == number, "the number was to be used again");
     }
 }

@@ -544,7 +544,9 @@ impl<'a, 'b> Round<'a, 'b> {
         let hash = self.view.cache_hash(key);
         let number = self.cache.view().lookup(hash).unwrap_or(NO_FLOW);
         let hit = match self.view.flow(number) {
-            Some(flow) => flow.matches(key),
+            // The packets look the same to the flows of the burst's beginning. One that is newer may tell them apart: its number, reused,
+            // can be in the cache.
+            Some(flow) => flow.matches(key) && self.view.knows_base_of(flow),
             None => false,
         };
         if hit {

@@ -92,7 +92,7 @@ pub enum Action {
         /// For the others.
         if_less_equal: Actions,
     },
-    /// Cut the packet to this length at the next output.
+    /// At the next output or upcall, leave out what the packet has beyond this length now; 14 bytes always stay, as in OVS.
     Trunc(u32),
     /// Police with a meter; a missing meter passes everything.
     Meter(u32),

@@ -8,8 +8,8 @@ use zerocopy::FromZeros;
 pub struct Ext {
     /// QoS priority.
     pub skb_priority: u32,
-    /// The next output sends at most this many bytes; 0 = all.
-    pub trunc_len: u32,
+    /// Bytes at the packet's end that the next output or upcall leaves out (`trunc`).
+    pub cut: u16,
     /// Which of the parts below hold anything.
     pub lines: LineSet,
     /// Tunnel metadata.
@@ -26,7 +26,7 @@ impl Default for Ext {
     fn default() -> Self {
         Ext {
             skb_priority: 0,
-            trunc_len: 0,
+            cut: 0,
             lines: 0,
             tunnel: TunnelLine::new_zeroed(),
             options: [0; 256],
@@ -65,6 +65,6 @@ impl Ext {
 
     /// True when it says nothing.
     pub fn is_empty(&self) -> bool {
-        self.skb_priority == 0 && self.trunc_len == 0 && self.lines == 0
+        self.skb_priority == 0 && self.cut == 0 && self.lines == 0
     }
 }

@@ -294,13 +294,14 @@ fn ipv6(bytes: Bytes<'_>, at: usize, k: &mut Key<'_>, layers: &mut Layers) {
     let line = k.ipv6();
     line.src.copy_from_slice(&h[8..24]);
     line.dst.copy_from_slice(&h[24..40]);
-    let first = u32::from_be_bytes([h[0], h[1], h[2], h[3]]);
-    line.label = U32::new(first & 0xf_ffff);
-    k.key.base.nw_tos = (first >> 20) as u8;
-    k.key.base.nw_ttl = h[7];
+    // A header that is cut off makes all that is not an address worthless, as in OVS.
     let Some((proto, frag, l4)) = ipv6_extensions(bytes, at + 40, h[6]) else {
         return;
     };
+    let first = u32::from_be_bytes([h[0], h[1], h[2], h[3]]);
+    k.ipv6().label = U32::new(first & 0xf_ffff);
+    k.key.base.nw_tos = (first >> 20) as u8;
+    k.key.base.nw_ttl = h[7];
     k.key.base.nw_proto = proto;
     k.key.base.nw_frag = frag;
     transport(bytes, l4, proto, k, layers);
@@ -312,8 +313,8 @@ fn ipv6_extensions(bytes: Bytes<'_>, mut at: usize, mut next: u8) -> Option<(u8,
     let mut frag = 0;
     loop {
         match next {
-            // Hop-by-hop, routing, destination options, mobility.
-            0 | 43 | 60 | 135 => {
+            // Hop-by-hop, routing, destination options. Mobility (RFC 6275) ends the chain, as in OVS: nothing follows it.
+            0 | 43 | 60 => {
                 let [following, len] = bytes.array::<2>(at)?;
                 next = following;
                 at += (usize::from(len) + 1) * 8;
@@ -348,9 +349,8 @@ fn transport(bytes: Bytes<'_>, at: usize, proto: u8, k: &mut Key<'_>, layers: &m
     }
     let needed = match proto {
         PROTO_TCP => 20,
-        PROTO_UDP | PROTO_ICMP | PROTO_IGMP => 8,
+        PROTO_UDP | PROTO_ICMP | PROTO_IGMP | PROTO_ICMPV6 => 8,
         PROTO_SCTP => 12,
-        PROTO_ICMPV6 => 4,
         _ => 0,
     };
     if !bytes.has(at, needed) {
@@ -359,6 +359,8 @@ fn transport(bytes: Bytes<'_>, at: usize, proto: u8, k: &mut Key<'_>, layers: &m
     layers.l4 = Some(at);
     let base = &mut k.key.base;
     match proto {
+        // A data offset into the fixed header or behind the packet makes all of the header worthless, as in OVS.
+        PROTO_TCP if !has_tcp_header(bytes, at) => {}
         PROTO_TCP | PROTO_UDP | PROTO_SCTP => {
             base.tp_src = U16::new(bytes.u16(at).unwrap_or_default());
             base.tp_dst = U16::new(bytes.u16(at + 2).unwrap_or_default());
@@ -379,20 +381,23 @@ fn transport(bytes: Bytes<'_>, at: usize, proto: u8, k: &mut Key<'_>, layers: &m
     }
 }
 
+/// True if the data offset at `at` is that of a TCP header which is all there.
+fn has_tcp_header(bytes: Bytes<'_>, at: usize) -> bool {
+    let len = usize::from(bytes.u8(at + 12).unwrap_or(0) >> 4) * 4;
+    len >= 20 && bytes.has(at, len)
+}
+
 fn neighbour_discovery(bytes: Bytes<'_>, at: usize, k: &mut Key<'_>) {
     let Some(reserved) = bytes.array::<4>(at + 4) else { return };
     k.misc().nd_reserved = U32::from_bytes(reserved);
     let Some(target) = bytes.array::<16>(at + 8) else { return };
     k.ipv6().nd_target = target;
     let mut option = at + 24;
-    // Each option takes 8 bytes or more, or ends the walk.
-    while let Some([kind, units]) = bytes.array::<2>(option) {
+    // Each option takes 8 bytes or more, or ends the walk. What was read before a malformed one stands, as in OVS.
+    while bytes.has(option, 8) {
+        let [kind, units] = bytes.array::<2>(option).unwrap_or_default();
         let len = usize::from(units) * 8;
         if len == 0 || !bytes.has(option, len) {
-            // A malformed option makes all of it worthless (RFC 4861 §7.1.1).
-            k.ipv6().nd_target = [0; 16];
-            k.ipv6().arp_sha = [0; 6];
-            k.ipv6().arp_tha = [0; 6];
             return;
         }
         if len == 8 && (kind == 1 || kind == 2) {
@@ -400,13 +405,15 @@ fn neighbour_discovery(bytes: Bytes<'_>, at: usize, k: &mut Key<'_>) {
             let line = k.ipv6();
             let field = if kind == 1 { &mut line.arp_sha } else { &mut line.arp_tha };
             if *field != [0; 6] {
-                k.ipv6().nd_target = [0; 16];
-                k.ipv6().arp_sha = [0; 6];
-                k.ipv6().arp_tha = [0; 6];
+                // Two of one kind: neither is to be believed.
+                (line.nd_target, line.arp_sha, line.arp_tha) = ([0; 16], [0; 6], [0; 6]);
                 return;
             }
             *field = address;
-            k.misc().nd_options_type = kind;
+            let misc = k.misc();
+            if misc.nd_options_type == 0 {
+                misc.nd_options_type = kind;
+            }
         }
         option += len;
     }
@@ -493,7 +500,10 @@ pub fn extract_base(packet: &mut Packet) -> Option<Line> {
     let proto = h[23];
     let tcp_flags = match proto {
         PROTO_UDP if total_len >= 28 => 0,
-        PROTO_TCP if total_len >= 40 && data.len() >= 54 => u64::from(data[46] & 15) | u64::from(data[47]) << 8,
+        // The data offset in units of 4 bytes, as the TCP header's length must fit between 20 bytes and the packet's end.
+        PROTO_TCP if data.len() >= 54 && data[46] >= 0x50 && 20 + usize::from(data[46] >> 4) * 4 <= total_len => {
+            u64::from(data[46] & 15) | u64::from(data[47]) << 8
+        }
         _ => return None,
     };
     if data.len() - 14 < total_len {
@@ -521,6 +531,7 @@ pub fn extract_base(packet: &mut Packet) -> Option<Line> {
 mod tests {
     use super::*;
     use crate::packet::Pool;
+    use crate::testing::Frame;
     use proptest::prelude::*;
 
     fn frame(proto: u8, l4: &[u8], frag: u16) -> Vec<u8> {
@@ -564,6 +575,69 @@ mod tests {
         f[17] += 1;
         let (key, ..) = key_of(&f);
         assert_eq!((key.base.eth_type.get(), key.base.nw_proto), (ethernet::IPV4, 0));
+    }
+
+    #[test]
+    fn tcp_header_whose_length_does_not_fit_shows_no_ports() {
+        let mut l4 = [0u8; 24];
+        (l4[1], l4[3], l4[13]) = (1, 2, 0x12);
+        // In units of 4 bytes, of which there are 6.
+        for (len, is_there) in [(0, false), (4, false), (5, true), (6, true), (7, false), (15, false)] {
+            l4[12] = len << 4;
+            let (key, .., l4) = key_of(&frame(6, &l4, 0));
+            let expected = if is_there { (1, 2, 0x12) } else { (0, 0, 0) };
+            let base = &key.base;
+            assert_eq!((base.tp_src.get(), base.tp_dst.get(), base.tcp_flags.get()), expected, "{len}");
+            assert_eq!((base.nw_proto, l4), (6, 34));
+        }
+    }
+
+    #[test]
+    fn icmpv6_header_has_eight_bytes() {
+        let whole = Frame::new().eth([2; 6], [4; 6]).ipv6([1; 16], [2; 16]).icmpv6(1, 3, 0).build();
+        assert_eq!((key_of(&whole).0.base.tp_src.get(), key_of(&whole).0.base.tp_dst.get()), (1, 3));
+        let mut cut = whole[..whole.len() - 1].to_vec();
+        cut[19] -= 1;
+        let (key, .., l4) = key_of(&cut);
+        assert_eq!((key.base.nw_proto, key.base.tp_src.get(), key.base.tp_dst.get(), l4), (58, 0, 0, NONE));
+    }
+
+    #[test]
+    fn ipv6_whose_chain_is_cut_off_shows_only_addresses() {
+        let mut f = Frame::udp6().tos(0x28).label(0x12345).build();
+        f[20] = 60;
+        f[55] = 200;
+        let (key, ..) = key_of(&f);
+        assert_eq!((&key.ipv6.src[..], &key.ipv6.dst[..]), (&f[22..38], &f[38..54]));
+        assert_eq!((key.ipv6.label.get(), key.base.nw_tos, key.base.nw_ttl, key.base.nw_proto), (0, 0, 0, 0));
+    }
+
+    #[test]
+    fn mobility_header_ends_the_chain() {
+        let mut f = Frame::udp6().build();
+        f[20] = 135;
+        let (key, ..) = key_of(&f);
+        assert_eq!((key.base.nw_proto, key.base.tp_src.get(), key.base.tp_dst.get()), (135, 0, 0));
+    }
+
+    #[test]
+    fn neighbour_options_count_up_to_the_first_that_is_malformed_and_the_first_kind_is_told() {
+        let with = |options: &[(u8, [u8; 6])]| {
+            let message = Frame::new().eth([2; 6], [4; 6]).ipv6([1; 16], [2; 16]).neighbour_solicitation([3; 16]);
+            options.iter().fold(message, |message, (kind, address)| message.link_option(*kind, *address)).build()
+        };
+        let told = |f: &[u8]| {
+            let (key, ..) = key_of(f);
+            (key.ipv6.nd_target, key.ipv6.arp_sha, key.ipv6.arp_tha, key.misc.nd_options_type)
+        };
+        let both = with(&[(2, [6; 6]), (1, [5; 6])]);
+        assert_eq!(told(&both), ([3; 16], [5; 6], [6; 6], 2));
+        let mut malformed = both.clone();
+        let last = malformed.len() - 8;
+        malformed[last + 1] = 0;
+        assert_eq!(told(&malformed), ([3; 16], [0; 6], [6; 6], 2));
+        // Two of one kind: who is to be believed?
+        assert_eq!(told(&with(&[(1, [5; 6]), (1, [7; 6])])), ([0; 16], [0; 6], [0; 6], 1));
     }
 
     #[test]

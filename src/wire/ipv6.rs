@@ -11,9 +11,6 @@ pub const HEADER_LEN: usize = 40;
 pub const LABEL_MASK: u32 = 0xf_ffff;
 /// Length of the fragment header (§4.5).
 pub const FRAGMENT_LEN: usize = 8;
-/// Extension headers that [`walk`] follows at most: hostile chains cost no more than this.
-pub const EXTENSIONS_MAX: usize = 32;
-
 /// The fixed header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -66,7 +63,8 @@ pub struct Upper {
 }
 
 /// Walks from the IPv6 header at the start of `bytes` to the first header that is no extension header. `None` if the fixed header
-/// or an extension header is cut off, or there are more than [`EXTENSIONS_MAX`].
+/// or an extension header is cut off. The walk is bounded by the packet's length: each header takes 8 bytes or more. It must go as far as
+/// key extraction does, or checksums behind a long chain would not follow a change of addresses.
 #[inline]
 pub fn walk(bytes: &[u8]) -> Option<Upper> {
     let (header, _) = Header::ref_from_prefix(bytes).ok()?;
@@ -77,9 +75,9 @@ pub fn walk(bytes: &[u8]) -> Option<Upper> {
         is_fragment: false,
         is_routed: false,
     };
-    for _ in 0..=EXTENSIONS_MAX {
+    loop {
         let units = match upper.proto {
-            ip::HOP_BY_HOP | ip::ROUTING | ip::DESTINATION_OPTIONS | ip::MOBILITY | ip::AH | ip::FRAGMENT => {
+            ip::HOP_BY_HOP | ip::ROUTING | ip::DESTINATION_OPTIONS | ip::AH | ip::FRAGMENT => {
                 // Every extension header has at least 8 bytes.
                 let extension: &[u8; 8] = bytes.get(upper.at..)?.first_chunk()?;
                 let len = match upper.proto {
@@ -107,7 +105,6 @@ pub fn walk(bytes: &[u8]) -> Option<Upper> {
         };
         upper.at += units;
     }
-    None
 }
 
 #[cfg(test)]
@@ -151,11 +148,21 @@ mod tests {
     }
 
     #[test]
-    fn endless_chain_is_given_up() {
+    fn chain_is_followed_as_far_as_the_packet_goes() {
         let mut p = header(ip::DESTINATION_OPTIONS);
-        for _ in 0..EXTENSIONS_MAX + 1 {
+        for _ in 0..1000 {
             p.extend([ip::DESTINATION_OPTIONS, 0, 1, 4, 0, 0, 0, 0]);
         }
         assert_eq!(walk(&p), None);
+        let last = p.len() - 8;
+        p[last] = ip::UDP;
+        assert_eq!(walk(&p).map(|upper| (upper.proto, upper.at)), Some((ip::UDP, 8040)));
+    }
+
+    #[test]
+    fn mobility_header_is_what_the_packet_carries() {
+        let mut p = header(ip::MOBILITY);
+        p.extend([ip::NO_NEXT, 0, 1, 0, 0, 0, 0, 0]);
+        assert_eq!(walk(&p).map(|upper| (upper.proto, upper.at)), Some((ip::MOBILITY, 40)));
     }
 }

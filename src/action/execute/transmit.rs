@@ -4,7 +4,6 @@
 //! it, and then there is nothing left for others to send.
 
 use super::{Exec, Executor, NONE, Outside, Plain};
-use crate::packet::buffer::PACKET_LEN_MAX;
 use crate::packet::{DropReason, Fate};
 use crate::port::driver::{BURST_MAX, EXTRA_BASE, TxBurst};
 use crate::port::table::PORTS_MAX;
@@ -13,7 +12,7 @@ use crate::port::table::PORTS_MAX;
 #[derive(Clone, Copy, Debug)]
 struct TxQueue {
     len: u16,
-    /// An extra, or a packet with rarer metadata, is among them.
+    /// An extra is among them.
     mixed: bool,
     refs: [u16; BURST_MAX],
 }
@@ -188,7 +187,7 @@ impl<O: Outside> Exec<'_, O> {
 
     #[inline(always)]
     fn enqueue(&mut self, way: Way, r: u16) {
-        let mixed = r >= EXTRA_BASE || self.batch[r as usize].ext != 0;
+        let mixed = r >= EXTRA_BASE;
         let queue = &mut self.executor.tx.queues[way.slot as usize];
         let at = queue.len as usize;
         if at == 0 {
@@ -238,14 +237,11 @@ impl<O: Outside> Exec<'_, O> {
     /// Output of a packet with rarer metadata, or too long.
     #[cold]
     fn output_unusual(&mut self, way: Way, r: u16) {
+        self.cut(r);
         // Who sends has no use for the rarer metadata, and may take the descriptor that names its place.
         let ext = core::mem::take(&mut self.packet(r).ext);
         if ext != 0 {
             self.executor.free_exts.push(ext);
-            let len = core::mem::take(&mut self.executor.exts[ext as usize].trunc_len) as usize;
-            if len != 0 {
-                self.packet(r).truncate(len.min(PACKET_LEN_MAX));
-            }
         }
         if self.packet(r).len() > way.packet_len_max as usize {
             self.end(r, Fate::Dropped(DropReason::TxTooLong));

@@ -1,235 +1,312 @@
-//! The oracle: the switch as a plain list of rules, which says what the engine should have done.
+//! The oracle: a slow switch that says what the engine has to do with each packet.
 //!
-//! One packet at a time is parsed ([`parse`]), compared with every rule in turn, and changed by one action after the other
-//! ([`Headers`]) in a vector of bytes. There is no cache, no batch, no buffer and no incremental anything; what the engine does faster must
-//! come to the same. *Specification by example* would be its other name: where the engine and this disagree, one of them is wrong, and
-//! this one can be read.
+//! It is the specification, to be read from top to bottom: a list of rules that is searched from its beginning ([`Switch`]), packets in
+//! vectors ([`parcel`]), a parser ([`parse`]), an interpreter of actions ([`actions`]) over functions that change one packet
+//! ([`rewrite`], [`encap`]), and token buckets ([`meter`]). It has no caches, no bursts, no incremental checksums, and shares no code
+//! with the engine but the types in which both are told what to do, and the hash function (of fields that the oracle extracts by itself).
 //!
-//! Not in it: `hash` and what looks at its result (the function is the engine's own affair), `sample` with a share in between, meters that
-//! exist, NSH and ND rewriting, tunnels. Those have tests of their own.
+//! A packet is looked up, its rule's actions are carried out, and what they recirculate is looked up again when all packets that came in
+//! before it have had their turn. Rules must not overlap unless they do the same: which one wins is unspecified.
 
-mod headers;
-mod parse;
+pub mod actions;
+pub mod encap;
+pub mod meter;
+pub mod parcel;
+pub mod parse;
+pub mod rewrite;
 
-use crate::flow::action::{Action, Actions, SetField, Userspace};
+use std::collections::{BTreeMap, VecDeque};
+
+use self::meter::Meter;
+use self::parcel::Parcel;
+use crate::action::bond::BUCKETS;
+use crate::datapath::{Answer, FlowError, FlowPut, FlowStats, Stats};
+use crate::flow::action::{Actions, Userspace};
 use crate::flow::{FlowKey, FlowMask};
 use crate::packet::{DropReason, Fate};
-pub use headers::Headers;
-pub use parse::{Parsed, parse};
+use crate::time::Nanos;
 
-/// Recirculations that a packet may have behind it.
-pub const RECIRCULATIONS_MAX: u8 = 8;
-
-/// A rule, and how often it matched.
+/// What a flow is to the oracle.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// What to match.
+    /// Names it in paths.
+    pub serial: u32,
+    /// Identifier, if it was given one.
+    pub ufid: Option<u128>,
+    /// Masked key.
     pub key: FlowKey,
-    /// Which bits of it.
+    /// Mask.
     pub mask: FlowMask,
-    /// What to do.
+    /// What it does.
     pub actions: Actions,
-    /// Packets that matched.
-    pub packets: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Their TCP flags.
-    pub tcp_flags: u16,
-}
-
-impl Rule {
-    /// A rule that never matched yet.
-    pub fn new(key: &FlowKey, mask: &FlowMask, actions: Actions) -> Self {
-        Rule { key: key.masked(mask), mask: *mask, actions, packets: 0, bytes: 0, tcp_flags: 0 }
-    }
-
-    /// True if some packet could match both rules.
-    pub fn overlaps(&self, other: &Rule) -> bool {
-        let lines = self.key.lines().iter().zip(other.key.lines());
-        let masks = self.mask.0.lines().iter().zip(other.mask.0.lines());
-        lines.zip(masks).all(|((a, b), (m, n))| (0..8).all(|i| (a[i] ^ b[i]) & m[i] & n[i] == 0))
-    }
+    /// What it counted.
+    pub stats: FlowStats,
+    created: Nanos,
+    idle_timeout_ns: u64,
+    hard_timeout_ns: u64,
 }
 
 /// A port.
 #[derive(Clone, Copy, Debug)]
 pub struct Port {
-    /// Its number.
-    pub number: u32,
-    /// It can carry traffic.
-    pub up: bool,
-    /// The longest packet it sends.
+    /// The longest packet that it sends.
     pub packet_len_max: usize,
+    /// It carries traffic.
+    pub is_up: bool,
 }
 
-/// What a handler does with a packet of a `userspace` action.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Punted {
-    /// Keeps it.
-    Consumed,
-    /// Refuses it.
-    Refused,
-    /// Wants these actions carried out.
-    Actions(Actions),
+/// A bond.
+#[derive(Clone, Debug)]
+pub struct Bond {
+    /// The port of each bucket, `u32::MAX` for none.
+    pub members: [u32; BUCKETS],
+    /// Bytes that each bucket sent.
+    pub bytes: [u64; BUCKETS],
 }
 
-/// What became of one packet.
+/// Who answers upcalls: the same answer for the same question.
+pub trait Policy {
+    /// A packet that no rule matches.
+    fn miss(&self, key: &FlowKey) -> Answer;
+    /// A packet that a rule hands up.
+    fn punt(&self, key: &FlowKey, request: &Userspace) -> Answer;
+}
+
+/// A packet that a port sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Which packet of the burst it is, or is a copy of.
+    pub packet: usize,
+    /// The port.
+    pub port: u32,
+    /// What it sent.
+    pub bytes: Vec<u8>,
+    /// The way that it took, see [`Parcel::path`].
+    pub path: Vec<u32>,
+}
+
+/// A packet on the upcall ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Punted {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Its key.
+    pub key: Box<FlowKey>,
+    /// The action's parameters; `None` for a miss.
+    pub request: Option<Userspace>,
+}
+
+/// What became of a burst.
+#[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// The packet's own fate.
-    pub fate: Fate,
-    /// What was sent, in order: port and bytes.
-    pub sent: Vec<(u32, Vec<u8>)>,
-    /// Copies that were made.
-    pub copies: u64,
-    /// Fates of the copies.
-    pub copy_fates: Vec<Fate>,
+    /// Of each packet.
+    pub fates: Vec<Fate>,
+    /// Everything that was sent. The order is the oracle's; only packets of one path have to keep it.
+    pub sent: Vec<Sent>,
+    /// What went onto the upcall ring.
+    pub punted: Vec<Punted>,
+    /// What was counted; of the lookups only `misses`, and `megaflow_hits` for all others.
+    pub stats: Stats,
+    /// Copies that were looked up again.
+    pub recirculated_copies: usize,
 }
+
+/// In a path, instead of a rule: nothing matched.
+const MISS: u32 = u32::MAX;
 
 /// The switch.
-#[derive(Debug, Default)]
-pub struct Oracle {
-    /// Rules; the first that matches counts.
+pub struct Switch {
+    /// Rules, oldest first.
     pub rules: Vec<Rule>,
-    /// Ports.
-    pub ports: Vec<Port>,
-    /// Bonds whose every bucket is the same port: id and port.
-    pub bonds: Vec<(u32, u32)>,
-    /// The upcall handler for `userspace`.
-    pub punt: Option<fn(&Userspace) -> Punted>,
+    /// Ports by number.
+    pub ports: BTreeMap<u32, Port>,
+    /// Meters by id.
+    pub meters: BTreeMap<u32, Meter>,
+    /// Bonds by id.
+    pub bonds: BTreeMap<u32, Bond>,
+    /// Who answers upcalls.
+    pub policy: Option<Box<dyn Policy>>,
+    /// Upcalls may be made.
+    pub upcalls_enabled: bool,
+    vlan_depth: u8,
+    serial: u32,
+    // Of the present burst:
+    now: Nanos,
+    waiting: VecDeque<Parcel>,
+    fates: Vec<Fate>,
+    sent: Vec<Sent>,
+    punted: Vec<Punted>,
+    stats: Stats,
+    recirculated_copies: usize,
 }
 
-/// A packet on its way.
-#[derive(Clone, Debug)]
-struct Packet {
-    headers: Headers,
-    /// Metadata, in the fields that a key has for it.
-    metadata: FlowKey,
-    /// The next output sends at most so much.
-    trunc: Option<usize>,
-    /// A copy of it was made for somebody.
-    copied: bool,
-    depth: u8,
-}
-
-impl Oracle {
-    /// Carries one packet to its fate.
-    pub fn process(&mut self, bytes: &[u8], in_port: u32) -> Outcome {
-        let mut outcome = Outcome { fate: Fate::Undecided, sent: Vec::new(), copies: 0, copy_fates: Vec::new() };
-        let mut metadata = FlowKey::default();
-        metadata.base.in_port = in_port;
-        let headers = Headers::new(bytes.to_vec());
-        let packet = Packet { headers, metadata, trunc: None, copied: false, depth: 0 };
-        outcome.fate = self.look_up(packet, &mut outcome);
-        outcome
+impl Switch {
+    /// A switch without ports and rules, whose keys take in `vlan_depth` tags.
+    pub fn new(vlan_depth: u8) -> Switch {
+        Switch {
+            rules: Vec::new(),
+            ports: BTreeMap::new(),
+            meters: BTreeMap::new(),
+            bonds: BTreeMap::new(),
+            policy: None,
+            upcalls_enabled: true,
+            vlan_depth,
+            serial: 0,
+            now: Nanos(0),
+            waiting: VecDeque::new(),
+            fates: Vec::new(),
+            sent: Vec::new(),
+            punted: Vec::new(),
+            stats: Stats::default(),
+            recirculated_copies: 0,
+        }
     }
 
-    fn look_up(&mut self, mut packet: Packet, outcome: &mut Outcome) -> Fate {
-        let Some(key) = packet.headers.look() else { return Fate::Dropped(DropReason::RxInvalid) };
-        let mut whole = FlowMask(key);
-        whole.unite(&FlowMask(packet.metadata));
-        let key = whole.0;
+    /// Carries a burst to its packets' fates.
+    pub fn process(&mut self, parcels: Vec<Parcel>, now: Nanos) -> Outcome {
+        self.now = now;
+        self.fates = vec![Fate::Undecided; parcels.len()];
+        self.stats.bursts = 1;
+        self.stats.packets_in = parcels.len() as u64;
+        self.stats.bytes_in = parcels.iter().map(|parcel| parcel.bytes.len() as u64).sum();
+        self.waiting.extend(parcels.into_iter().enumerate().map(|(number, parcel)| Parcel { number, ..parcel }));
+        while let Some(parcel) = self.waiting.pop_front() {
+            self.look_up(parcel);
+        }
+        let mut stats = core::mem::take(&mut self.stats);
+        for fate in &self.fates {
+            match fate {
+                Fate::Transmitted => stats.transmitted += 1,
+                Fate::Upcall => stats.upcall += 1,
+                Fate::Dropped(reason) => stats.dropped[reason.index()] += 1,
+                fate => panic!("the oracle left a packet {fate:?}"),
+            }
+        }
+        Outcome {
+            fates: core::mem::take(&mut self.fates),
+            sent: core::mem::take(&mut self.sent),
+            punted: core::mem::take(&mut self.punted),
+            stats,
+            recirculated_copies: core::mem::take(&mut self.recirculated_copies),
+        }
+    }
+
+    fn look_up(&mut self, mut parcel: Parcel) {
+        let Some(key) = parcel.look(self.vlan_depth) else {
+            return self.end(parcel, Fate::Dropped(DropReason::RxInvalid));
+        };
         let Some(rule) = self.rules.iter_mut().find(|rule| rule.mask.matches(&rule.key, &key)) else {
-            return Fate::Dropped(DropReason::Miss);
+            self.stats.misses += 1;
+            parcel.path.push(MISS);
+            return self.miss(parcel, &key);
         };
-        rule.packets += 1;
-        rule.bytes += packet.headers.bytes().len() as u64;
-        rule.tcp_flags |= key.base.tcp_flags.get();
+        self.stats.megaflow_hits += 1;
+        rule.stats.packets += 1;
+        rule.stats.bytes += parcel.bytes.len() as u64;
+        rule.stats.used = Some(self.now);
+        rule.stats.tcp_flags |= key.base.tcp_flags.get();
+        parcel.path.push(rule.serial);
         let actions = rule.actions.clone();
-        self.run(packet, &actions, outcome)
+        self.list(parcel, &actions);
     }
 
-    /// Carries out a list on a packet that the list owns; the packet's fate.
-    fn run(&mut self, mut packet: Packet, actions: &[Action], outcome: &mut Outcome) -> Fate {
-        for (i, action) in actions.iter().enumerate() {
-            if let Err(reason) = headers::change(&mut packet.headers, action) {
-                return Fate::Dropped(reason);
-            }
-            match action {
-                Action::Set(SetField::SkbMark(mark)) => {
-                    packet.metadata.base.skb_mark = mark.apply(packet.metadata.base.skb_mark);
-                }
-                Action::Set(SetField::Priority(priority)) => {
-                    packet.metadata.base.skb_priority = priority.apply(packet.metadata.base.skb_priority);
-                }
-                Action::Trunc(len) => packet.trunc = Some(*len as usize),
-                Action::Drop(_) => return Fate::Dropped(DropReason::Explicit),
-                action if !parts_with(action, &packet) => {}
-                // The last action has the packet itself; one in between has a copy, and with it what `trunc` asked for.
-                action if i + 1 == actions.len() => return self.part(packet, action, outcome),
-                action => {
-                    let copy = Packet { copied: false, ..packet.clone() };
-                    (packet.copied, packet.trunc) = (true, None);
-                    outcome.copies += 1;
-                    let fate = self.part(copy, action, outcome);
-                    outcome.copy_fates.push(fate);
-                }
-            }
-        }
-        if packet.copied { Fate::Transmitted } else { Fate::Dropped(DropReason::NoOutput) }
-    }
-
-    /// An action that takes the packet away.
-    fn part(&mut self, packet: Packet, action: &Action, outcome: &mut Outcome) -> Fate {
-        match action {
-            Action::Output(port) => self.send(packet, *port, outcome),
-            Action::LbOutput(bond) => match self.bonds.iter().find(|(id, _)| id == bond) {
-                Some(&(_, port)) => self.send(packet, port, outcome),
-                None => Fate::Dropped(DropReason::InvalidBond),
-            },
-            Action::Recirc(id) => {
-                let depth = packet.depth + 1;
-                if depth > RECIRCULATIONS_MAX {
-                    return Fate::Dropped(DropReason::RecirculationLimit);
-                }
-                let mut packet = Packet { depth, ..packet };
-                packet.metadata.base.recirc_id = *id;
-                self.look_up(packet, outcome)
-            }
-            Action::Clone(actions) | Action::Sample { actions, .. } => self.run(packet, actions, outcome),
-            Action::CheckPktLen { len, if_greater, if_less_equal } => {
-                let is_greater = packet.headers.bytes().len() > usize::from(*len);
-                self.run(packet, if is_greater { if_greater } else { if_less_equal }, outcome)
-            }
-            Action::Userspace(request) => match self.punt.map(|punt| punt(request)) {
-                Some(Punted::Actions(actions)) => self.run(packet, &actions, outcome),
-                Some(Punted::Refused) => Fate::Dropped(DropReason::UpcallRefused),
-                Some(Punted::Consumed) | None => Fate::Upcall,
-            },
-            _ => Fate::Dropped(DropReason::UnsupportedAction),
-        }
-    }
-
-    fn send(&self, mut packet: Packet, port: u32, outcome: &mut Outcome) -> Fate {
-        let Some(port) = self.ports.iter().find(|p| p.number == port) else {
-            return Fate::Dropped(DropReason::InvalidPort);
+    fn miss(&mut self, parcel: Parcel, key: &FlowKey) {
+        let Some(policy) = &self.policy else {
+            return self.end(parcel, Fate::Dropped(DropReason::Miss));
         };
-        if !port.up {
-            return Fate::Dropped(DropReason::PortDown);
+        if !self.upcalls_enabled {
+            return self.end(parcel, Fate::Dropped(DropReason::UpcallLost));
         }
-        let bytes = packet.headers.take();
-        let len = packet.trunc.take().unwrap_or(usize::MAX).min(bytes.len());
-        if len > port.packet_len_max {
-            return Fate::Dropped(DropReason::TxTooLong);
+        match policy.miss(key) {
+            Answer::Execute { actions, install } => {
+                if let Some(install) = install {
+                    let put = FlowPut {
+                        ufid: install.ufid,
+                        idle_timeout_ns: install.idle_timeout_ns,
+                        hard_timeout_ns: install.hard_timeout_ns,
+                        now: self.now,
+                        ..FlowPut::create(key, &install.mask, install.actions.unwrap_or_else(|| actions.clone()))
+                    };
+                    // The packet that missed is not counted by the rule that is made for it.
+                    let put = self.put(put);
+                    debug_assert!(put.is_ok(), "a packet missed a rule that is there");
+                }
+                self.list(parcel, &actions);
+            }
+            other => self.answered(parcel, key, other, None),
         }
-        outcome.sent.push((port.number, bytes[..len].to_vec()));
-        Fate::Transmitted
     }
-}
 
-/// True if `action` takes the packet, or a copy of it, somewhere else.
-fn parts_with(action: &Action, packet: &Packet) -> bool {
-    match action {
-        Action::Output(_)
-        | Action::LbOutput(_)
-        | Action::Recirc(_)
-        | Action::Clone(_)
-        | Action::CheckPktLen { .. }
-        | Action::Userspace(_) => true,
-        Action::Sample { probability, .. } => {
-            assert!(matches!(*probability, 0 | u32::MAX), "the oracle does not throw dice: {packet:?}");
-            *probability == u32::MAX
+    /// The end of a packet, or of a copy.
+    fn end(&mut self, parcel: Parcel, fate: Fate) {
+        match (parcel.is_copy, fate) {
+            (false, fate) => self.fates[parcel.number] = fate,
+            (true, Fate::Dropped(reason)) => self.stats.copies_dropped[reason.index()] += 1,
+            (true, _) => self.stats.copies_transmitted += 1,
         }
-        _ => false,
+    }
+
+    // The control side.
+
+    fn index_of(&self, ufid: Option<u128>, key: &FlowKey, mask: &FlowMask) -> Option<usize> {
+        let masked = key.masked(mask);
+        self.rules.iter().position(|rule| match ufid {
+            Some(ufid) => rule.ufid == Some(ufid),
+            None => rule.key == masked && rule.mask == *mask,
+        })
+    }
+
+    /// Installs or changes a rule; on a change, returns what it had counted before.
+    ///
+    /// # Errors
+    /// As the engine's flow table, but for its limits.
+    pub fn put(&mut self, put: FlowPut<'_>) -> Result<Option<FlowStats>, FlowError> {
+        if !put.create && !put.modify {
+            return Err(FlowError::NothingAsked);
+        }
+        if let Some(at) = self.index_of(put.ufid, put.key, put.mask) {
+            if !put.modify {
+                return Err(FlowError::Exists);
+            }
+            let rule = &mut self.rules[at];
+            let before = rule.stats;
+            rule.actions = put.actions;
+            if put.zero_stats {
+                rule.stats = FlowStats::default();
+            }
+            return Ok(Some(before));
+        }
+        if !put.create {
+            return Err(FlowError::NotFound);
+        }
+        // Another identifier for the same packets.
+        if self.index_of(None, put.key, put.mask).is_some() {
+            return Err(FlowError::Exists);
+        }
+        self.serial += 1;
+        self.rules.push(Rule {
+            serial: self.serial,
+            ufid: put.ufid,
+            key: put.key.masked(put.mask),
+            mask: *put.mask,
+            actions: put.actions,
+            stats: FlowStats::default(),
+            created: put.now,
+            idle_timeout_ns: put.idle_timeout_ns,
+            hard_timeout_ns: put.hard_timeout_ns,
+        });
+        Ok(None)
+    }
+
+    /// Removes the rules whose time is over, and returns them.
+    pub fn expire(&mut self, now: Nanos) -> Vec<Rule> {
+        self.rules
+            .extract_if(.., |rule| {
+                let last = rule.stats.used.unwrap_or(rule.created).max(rule.created);
+                let is_idle = rule.idle_timeout_ns != 0 && now.since(last) >= rule.idle_timeout_ns;
+                let is_old = rule.hard_timeout_ns != 0 && now.since(rule.created) >= rule.hard_timeout_ns;
+                is_idle || is_old
+            })
+            .collect()
     }
 }

@@ -1,280 +1,287 @@
-//! From bytes to a key, the long way: one header after the other, every length looked at where it matters.
+//! From bytes to a flow key: the oracle's own parser, layer by layer, each layer handed the bytes that belong to it.
 //!
-//! This is a second implementation on purpose. It shares no code with `flow::extract`, so that a mistake has to be made twice to
-//! go unnoticed.
+//! It follows `miniflow_extract` of Open vSwitch in what it takes for valid: a layer that is cut off or nonsensical leaves its fields
+//! zero, and what is in front of it stands.
 
 use zerocopy::byteorder::network_endian::{U16, U32};
 
+use super::parcel::Marks;
 use crate::flow::FlowKey;
 use crate::flow::key::{FRAG_ANY, FRAG_LATER, VLAN_PRESENT};
 
-/// VLAN tags that are told apart from what follows them.
-const VLAN_DEPTH: usize = 2;
-
-/// What a look at a packet found.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Parsed {
-    /// The fields that come from the bytes; metadata is zero.
-    pub key: FlowKey,
-    /// Where the label stack begins.
-    pub mpls: Option<usize>,
-    /// Where the network header begins.
-    pub network: Option<usize>,
-    /// Where the transport header begins, if the packet has it whole.
-    pub transport: Option<usize>,
+fn be16(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
-fn number(bytes: &[u8], at: usize, len: usize) -> Option<u32> {
-    let field = bytes.get(at..at + len)?;
-    Some(field.iter().fold(0, |n, &byte| n << 8 | u32::from(byte)))
+fn be32(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
-fn copy<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
-    bytes.get(at..at + N)?.try_into().ok()
+fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    core::array::from_fn(|i| bytes[at + i])
 }
 
-/// Looks at a packet. `starts_with` is the EtherType of a packet without Ethernet header. `None` for a frame too short to be one.
-pub fn parse(bytes: &[u8], starts_with: Option<u16>) -> Option<Parsed> {
-    let mut parsed = Parsed::default();
-    let mut at = 0;
-    match starts_with {
+/// Writes the fields of `bytes` into `key` and says where the headers are. `layer3` is the EtherType of bytes that begin without an
+/// Ethernet header. `None` if there should be an Ethernet header and it is cut off.
+pub fn parse(bytes: &[u8], layer3: Option<u16>, vlan_depth: u8, key: &mut FlowKey) -> Option<Marks> {
+    let (ethertype, at) = match layer3 {
         Some(ethertype) => {
-            parsed.key.base.packet_type_ns = 1;
-            parsed.key.base.eth_type = U16::new(ethertype);
+            key.base.packet_type_ns = 1;
+            (ethertype, 0)
         }
-        None => {
-            if bytes.len() < 14 {
-                return None;
-            }
-            parsed.key.base.eth_dst = copy(bytes, 0)?;
-            parsed.key.base.eth_src = copy(bytes, 6)?;
-            at = tags(bytes, &mut parsed.key);
-            at = ethertype(bytes, at, &mut parsed.key);
-        }
-    }
-    match parsed.key.base.eth_type.get() {
-        0x8847 | 0x8848 => {
-            parsed.mpls = Some(at);
-            parsed.network = labels(bytes, at, &mut parsed.key);
-        }
-        kind => {
-            parsed.network = Some(at);
-            match kind {
-                0x0800 => parsed.transport = ipv4(bytes, at, &mut parsed.key),
-                0x86dd => parsed.transport = ipv6(bytes, at, &mut parsed.key),
-                0x0806 | 0x8035 => arp(bytes, at, &mut parsed.key),
-                0x894f => nsh(bytes, at, &mut parsed.key).unwrap_or(()),
-                _ => {}
-            }
-        }
-    }
-    Some(parsed)
-}
-
-/// VLAN tags; returns where the EtherType behind them is. A tag counts only if that EtherType is there as well.
-fn tags(bytes: &[u8], key: &mut FlowKey) -> usize {
-    for depth in 0..VLAN_DEPTH {
-        let at = 12 + 4 * depth;
-        let tpid = number(bytes, at, 2);
-        if !matches!(tpid, Some(0x8100 | 0x88a8)) || bytes.len() < at + 6 {
-            return at;
-        }
-        let (tpid, tci) = (number(bytes, at, 2).unwrap_or(0) as u16, number(bytes, at + 2, 2).unwrap_or(0) as u16);
-        let (tpid, tci) = (U16::new(tpid), U16::new(tci | VLAN_PRESENT));
-        if depth == 0 {
-            (key.base.vlan_tpid, key.base.vlan_tci) = (tpid, tci);
-        } else {
-            (key.misc.vlan1_tpid, key.misc.vlan1_tci) = (tpid, tci);
-        }
-    }
-    12 + 4 * VLAN_DEPTH
-}
-
-/// The EtherType, if need be behind an LLC and SNAP header; returns where the network header begins.
-fn ethertype(bytes: &[u8], at: usize, key: &mut FlowKey) -> usize {
-    let kind = number(bytes, at, 2).unwrap_or(0) as u16;
-    if kind >= 0x600 {
-        key.base.eth_type = U16::new(kind);
-        return at + 2;
-    }
-    if copy::<6>(bytes, at + 2) == Some([0xaa, 0xaa, 3, 0, 0, 0])
-        && let Some(kind) = number(bytes, at + 8, 2)
-        && kind >= 0x600
-    {
-        key.base.eth_type = U16::new(kind as u16);
-        return at + 10;
-    }
-    // OVS's number for 802.2 without an EtherType.
-    key.base.eth_type = U16::new(0x5ff);
-    at + 2
-}
-
-/// Up to three label stack entries; returns where the network header begins, if the bottom of the stack was among them.
-fn labels(bytes: &[u8], at: usize, key: &mut FlowKey) -> Option<usize> {
-    for i in 0..3 {
-        let entry = number(bytes, at + 4 * i, 4)?;
-        key.misc.mpls[i] = U32::new(entry);
-        if entry & 0x100 != 0 {
-            return Some(at + 4 * i + 4);
-        }
-    }
-    None
-}
-
-fn ipv4(bytes: &[u8], at: usize, key: &mut FlowKey) -> Option<usize> {
-    let first = *bytes.get(at)?;
-    let header = bytes.get(at..at + 20)?;
-    let header_len = usize::from(first & 15) * 4;
-    let total = number(header, 2, 2)? as usize;
-    if first >> 4 != 4 || header_len < 20 || total < header_len || at + total > bytes.len() {
-        return None;
-    }
-    let base = &mut key.base;
-    (base.nw_tos, base.nw_ttl, base.nw_proto) = (header[1], header[8], header[9]);
-    (base.ipv4_src, base.ipv4_dst) = (copy(header, 12)?, copy(header, 16)?);
-    let fragment = number(header, 6, 2)?;
-    if fragment & 0x3fff != 0 {
-        base.nw_frag = FRAG_ANY;
-    }
-    if fragment & 0x1fff != 0 {
-        base.nw_frag |= FRAG_LATER;
-        return None;
-    }
-    let proto = header[9];
-    transport(&bytes[..at + total], at + header_len, proto, key)
-}
-
-fn ipv6(bytes: &[u8], at: usize, key: &mut FlowKey) -> Option<usize> {
-    let header = bytes.get(at..at + 40)?;
-    let first = number(header, 0, 4)?;
-    let end = at + 40 + number(header, 4, 2)? as usize;
-    if first >> 28 != 6 || end > bytes.len() {
-        return None;
-    }
-    (key.ipv6.src, key.ipv6.dst) = (copy(header, 8)?, copy(header, 24)?);
-    key.ipv6.label = U32::new(first & 0xf_ffff);
-    (key.base.nw_tos, key.base.nw_ttl) = ((first >> 20) as u8, header[7]);
-    let bytes = &bytes[..end];
-    let (mut next, mut at, mut frag) = (header[6], at + 40, 0);
-    loop {
-        let extension = match next {
-            0 | 43 | 60 | 135 => (number(bytes, at, 1)? as u8, 8 * (number(bytes, at + 1, 1)? as usize + 1)),
-            51 => (number(bytes, at, 1)? as u8, 4 * (number(bytes, at + 1, 1)? as usize + 2)),
-            44 => {
-                bytes.get(at..at + 8)?;
-                let offset = number(bytes, at + 2, 2)?;
-                if offset & 0xfff9 != 0 {
-                    frag = FRAG_ANY;
-                }
-                if offset & 0xfff8 != 0 {
-                    // What follows is the middle of something: its kind is not told.
-                    (key.base.nw_proto, key.base.nw_frag) = (44, FRAG_ANY | FRAG_LATER);
-                    return None;
-                }
-                (number(bytes, at, 1)? as u8, 8)
-            }
-            _ => break,
-        };
-        (next, at) = (extension.0, at + extension.1);
-    }
-    if at > end {
-        return None;
-    }
-    (key.base.nw_proto, key.base.nw_frag) = (next, frag);
-    transport(bytes, at, next, key)
-}
-
-fn transport(bytes: &[u8], at: usize, proto: u8, key: &mut FlowKey) -> Option<usize> {
-    let len = match proto {
-        6 => 20,
-        17 | 1 | 2 => 8,
-        132 => 12,
-        58 => 4,
-        _ => 0,
+        None if bytes.len() < 14 => return None,
+        None => ethernet(bytes, vlan_depth, key),
     };
-    let header = bytes.get(at..at + len)?;
-    match proto {
-        6 | 17 | 132 => {
-            key.base.tp_src = U16::new(number(header, 0, 2)? as u16);
-            key.base.tp_dst = U16::new(number(header, 2, 2)? as u16);
-            if proto == 6 {
-                key.base.tcp_flags = U16::new(number(header, 12, 2)? as u16 & 0xfff);
-            }
+    key.base.eth_type = U16::new(ethertype);
+    let mut marks = Marks { labels: None, network: Some((at, ethertype)), transport: None };
+    let packet = &bytes[at..];
+    match ethertype {
+        0x0800 => marks.transport = ipv4(packet, key).map(|behind| at + behind),
+        0x86dd => marks.transport = ipv6(packet, key).map(|behind| at + behind),
+        0x0806 | 0x8035 => arp(packet, key),
+        0x8847 | 0x8848 => {
+            labels(packet, key);
+            // What is behind the labels is known only to whoever takes them off.
+            (marks.labels, marks.network) = (Some(at), None);
         }
-        1 | 2 | 58 => {
-            (key.base.tp_src, key.base.tp_dst) = (U16::new(header[0].into()), U16::new(header[1].into()));
-            if proto == 58 && matches!(header[0], 135 | 136) && header[1] == 0 {
-                neighbour(bytes, at, key).unwrap_or(());
-            }
-        }
+        0x894f => nsh(packet, key),
         _ => {}
     }
-    Some(at)
+    Some(marks)
 }
 
-/// A neighbour solicitation or advertisement with its link-layer options.
-fn neighbour(bytes: &[u8], at: usize, key: &mut FlowKey) -> Option<()> {
-    key.misc.nd_reserved = U32::new(number(bytes, at + 4, 4)?);
-    key.ipv6.nd_target = copy(bytes, at + 8)?;
-    let (mut source, mut target, mut last) = ([0; 6], [0; 6], 0);
-    let mut option = at + 24;
-    while option + 2 <= bytes.len() {
-        let (kind, len) = (bytes[option], 8 * usize::from(bytes[option + 1]));
-        let which = match kind {
-            1 => Some(&mut source),
-            2 => Some(&mut target),
-            _ => None,
-        };
-        let again = len == 8 && which.as_ref().is_some_and(|address| **address != [0; 6]);
-        if len == 0 || option + len > bytes.len() || again {
-            // A message with a malformed option is taken for none (RFC 4861 §7.1.1); the option types seen so far stay, as in OVS.
-            key.ipv6.nd_target = [0; 16];
-            key.misc.nd_options_type = last;
-            return None;
+/// Addresses, tags and EtherType; returns the EtherType and the length of all of it.
+fn ethernet(bytes: &[u8], vlan_depth: u8, key: &mut FlowKey) -> (u16, usize) {
+    key.base.eth_dst = array(bytes, 0);
+    key.base.eth_src = array(bytes, 6);
+    let mut at = 12;
+    for tag in 0..vlan_depth {
+        let tpid = be16(bytes, at);
+        let has_tag_and_type = bytes.len() >= at + 6;
+        if !matches!(tpid, 0x8100 | 0x88a8) || !has_tag_and_type {
+            break;
         }
-        if let Some(address) = which.filter(|_| len == 8) {
-            *address = copy(bytes, option + 2)?;
-            last = kind;
+        let (tpid, tci) = (U16::new(tpid), U16::new(be16(bytes, at + 2) | VLAN_PRESENT));
+        match tag {
+            0 => (key.base.vlan_tpid, key.base.vlan_tci) = (tpid, tci),
+            _ => (key.misc.vlan1_tpid, key.misc.vlan1_tci) = (tpid, tci),
         }
-        option += len;
+        at += 4;
     }
-    (key.ipv6.arp_sha, key.ipv6.arp_tha, key.misc.nd_options_type) = (source, target, last);
-    Some(())
+    let ethertype = be16(bytes, at);
+    at += 2;
+    if ethertype >= 0x600 {
+        return (ethertype, at);
+    }
+    // A length: IEEE 802.2, perhaps with SNAP (RFC 1042).
+    match &bytes[at..] {
+        [0xaa, 0xaa, 3, 0, 0, 0, high, low, ..] if *high >= 6 => (u16::from_be_bytes([*high, *low]), at + 8),
+        _ => (0x5ff, at),
+    }
 }
 
-fn arp(bytes: &[u8], at: usize, key: &mut FlowKey) {
-    let Some(message) = bytes.get(at..at + 28) else { return };
-    if message[..6] != [0, 1, 8, 0, 6, 4] {
+/// RFC 826, for IPv4 over Ethernet.
+fn arp(packet: &[u8], key: &mut FlowKey) {
+    if packet.len() < 28 || packet[..6] != [0, 1, 8, 0, 6, 4] {
         return;
     }
-    let opcode = u16::from_be_bytes([message[6], message[7]]);
-    key.base.nw_proto = if opcode <= 255 { opcode as u8 } else { 0 };
-    key.ipv6.arp_sha.copy_from_slice(&message[8..14]);
-    key.base.ipv4_src.copy_from_slice(&message[14..18]);
-    key.ipv6.arp_tha.copy_from_slice(&message[18..24]);
-    key.base.ipv4_dst.copy_from_slice(&message[24..28]);
+    // A key has 8 bits for the opcode.
+    key.base.nw_proto = if packet[6] == 0 { packet[7] } else { 0 };
+    key.ipv6.arp_sha = array(packet, 8);
+    key.base.ipv4_src = array(packet, 14);
+    key.ipv6.arp_tha = array(packet, 18);
+    key.base.ipv4_dst = array(packet, 24);
 }
 
-fn nsh(bytes: &[u8], at: usize, key: &mut FlowKey) -> Option<()> {
-    let first = number(bytes, at, 2)?;
-    let (md_type, next) = (number(bytes, at + 2, 1)? as u8 & 15, number(bytes, at + 3, 1)? as u8);
-    let path = number(bytes, at + 4, 4)?;
-    let len = 4 * (first & 63) as usize;
-    let fits = match md_type {
+/// RFC 3032: at most three entries, up to the bottom of the stack.
+fn labels(packet: &[u8], key: &mut FlowKey) {
+    for (entry, slot) in packet.chunks_exact(4).zip(&mut key.misc.mpls) {
+        *slot = U32::new(be32(entry, 0));
+        if entry[2] & 1 != 0 {
+            break;
+        }
+    }
+}
+
+/// RFC 8300 §2: version 0, metadata type 1 with its four words, or type 2.
+fn nsh(packet: &[u8], key: &mut FlowKey) {
+    if !is_nsh(packet) {
+        return;
+    }
+    let first = be16(packet, 0);
+    key.nsh.flags = (first >> 12 & 3) as u8;
+    key.nsh.ttl = (first >> 6 & 63) as u8;
+    key.nsh.mdtype = packet[2] & 15;
+    key.nsh.np = packet[3];
+    key.nsh.path_hdr = U32::new(be32(packet, 4));
+    if key.nsh.mdtype == 1 {
+        key.nsh.context = core::array::from_fn(|i| U32::new(be32(packet, 8 + 4 * i)));
+    }
+}
+
+/// True if `packet` begins with an NSH header that can be understood.
+pub fn is_nsh(packet: &[u8]) -> bool {
+    if packet.len() < 8 {
+        return false;
+    }
+    let len = usize::from(packet[1] & 63) * 4;
+    let has_right_len = match packet[2] & 15 {
         1 => len == 24,
         2 => len >= 8,
         _ => false,
     };
-    if first >> 14 != 0 || !fits || at + len > bytes.len() {
+    packet[0] >> 6 == 0 && has_right_len && packet.len() >= len
+}
+
+/// RFC 791. Returns where the transport header is, if it is there.
+fn ipv4(packet: &[u8], key: &mut FlowKey) -> Option<usize> {
+    if packet.len() < 20 {
         return None;
     }
-    let line = &mut key.nsh;
-    (line.flags, line.ttl) = ((first >> 12 & 3) as u8, (first >> 6 & 63) as u8);
-    (line.mdtype, line.np, line.path_hdr) = (md_type, next, U32::new(path));
-    if md_type == 1 {
-        for i in 0..4 {
-            line.context[i] = U32::new(number(bytes, at + 8 + 4 * i, 4)?);
+    let (header_len, total_len) = (usize::from(packet[0] & 15) * 4, usize::from(be16(packet, 2)));
+    if packet[0] >> 4 != 4 || header_len < 20 || total_len < header_len || packet.len() < total_len {
+        return None;
+    }
+    let base = &mut key.base;
+    (base.nw_tos, base.nw_ttl, base.nw_proto) = (packet[1], packet[8], packet[9]);
+    (base.ipv4_src, base.ipv4_dst) = (array(packet, 12), array(packet, 16));
+    let fragment = be16(packet, 6);
+    let (offset, more) = (fragment & 0x1fff, fragment & 0x2000 != 0);
+    if offset != 0 {
+        base.nw_frag = FRAG_ANY | FRAG_LATER;
+        return None;
+    }
+    if more {
+        base.nw_frag = FRAG_ANY;
+    }
+    // What is behind the total length is padding.
+    transport(&packet[header_len..total_len], packet[9], key).then_some(header_len)
+}
+
+/// RFC 8200. Returns where the transport header is, if it is there.
+fn ipv6(packet: &[u8], key: &mut FlowKey) -> Option<usize> {
+    if packet.len() < 40 || packet[0] >> 4 != 6 {
+        return None;
+    }
+    let packet = packet.get(..40 + usize::from(be16(packet, 4)))?;
+    (key.ipv6.src, key.ipv6.dst) = (array(packet, 8), array(packet, 24));
+    let chain = chain(packet)?;
+    let first = be32(packet, 0);
+    key.ipv6.label = U32::new(first & 0xf_ffff);
+    key.base.nw_tos = (first >> 20 & 0xff) as u8;
+    key.base.nw_ttl = packet[7];
+    key.base.nw_frag = match (chain.is_fragment, chain.is_later) {
+        (_, true) => FRAG_ANY | FRAG_LATER,
+        (true, false) => FRAG_ANY,
+        _ => 0,
+    };
+    key.base.nw_proto = chain.proto;
+    (!chain.is_later && transport(&packet[chain.len..], chain.proto, key)).then_some(chain.len)
+}
+
+/// What an IPv6 packet's chain of headers leads to.
+pub struct Chain {
+    /// The first header that is none of an extension; 44 in a later fragment.
+    pub proto: u8,
+    /// Where it is.
+    pub len: usize,
+    /// There is a fragment header that is not atomic (RFC 6946).
+    pub is_fragment: bool,
+    /// The fragment is not the first.
+    pub is_later: bool,
+    /// A routing header has segments left: the destination address is not the last one.
+    pub is_routed: bool,
+}
+
+/// Follows the chain of `packet`, which ends with its payload; `None` if it is cut off.
+pub fn chain(packet: &[u8]) -> Option<Chain> {
+    let mut chain = Chain { proto: packet[6], len: 40, is_fragment: false, is_later: false, is_routed: false };
+    loop {
+        let rest = &packet[chain.len..];
+        let len = match chain.proto {
+            // Hop-by-hop options, routing, destination options.
+            0 | 43 | 60 => (usize::from(*rest.get(1)?) + 1) * 8,
+            // Authentication (RFC 4302 §2.2).
+            51 => (usize::from(*rest.get(1)?) + 2) * 4,
+            44 => 8,
+            _ => return Some(chain),
+        };
+        let header = rest.get(..len)?;
+        match chain.proto {
+            43 => chain.is_routed |= header[3] > 0,
+            44 => {
+                let (offset, more) = (be16(header, 2) >> 3, header[3] & 1 != 0);
+                chain.is_fragment |= offset != 0 || more;
+                chain.is_later = offset != 0;
+            }
+            _ => {}
+        }
+        chain.len += len;
+        if chain.is_later {
+            return Some(chain);
+        }
+        chain.proto = header[0];
+    }
+}
+
+/// Ports, or type and code. False if the header is cut off.
+fn transport(segment: &[u8], proto: u8, key: &mut FlowKey) -> bool {
+    let header_len = match proto {
+        6 => 20,
+        17 | 1 | 2 | 58 => 8,
+        132 => 12,
+        _ => return true,
+    };
+    if segment.len() < header_len {
+        return false;
+    }
+    match proto {
+        // A data offset that points into the header or behind the segment makes all of it worthless.
+        6 if !(20..=segment.len()).contains(&(usize::from(segment[12] >> 4) * 4)) => {}
+        6 | 17 | 132 => {
+            key.base.tp_src = U16::new(be16(segment, 0));
+            key.base.tp_dst = U16::new(be16(segment, 2));
+            if proto == 6 {
+                key.base.tcp_flags = U16::new(be16(segment, 12) & 0xfff);
+            }
+        }
+        _ => {
+            key.base.tp_src = U16::new(segment[0].into());
+            key.base.tp_dst = U16::new(segment[1].into());
+            if proto == 58 && matches!(segment[0], 135 | 136) && segment[1] == 0 {
+                neighbour(segment, key);
+            }
         }
     }
-    Some(())
+    true
+}
+
+/// RFC 4861 §4.3 and §4.4: solicitation and advertisement.
+fn neighbour(message: &[u8], key: &mut FlowKey) {
+    key.misc.nd_reserved = U32::new(be32(message, 4));
+    if message.len() < 24 {
+        return;
+    }
+    key.ipv6.nd_target = array(message, 8);
+    let mut options = &message[24..];
+    while options.len() >= 8 {
+        let len = usize::from(options[1]) * 8;
+        if len == 0 || len > options.len() {
+            return;
+        }
+        if len == 8 && matches!(options[0], 1 | 2) {
+            let is_source = options[0] == 1;
+            let address = if is_source { &mut key.ipv6.arp_sha } else { &mut key.ipv6.arp_tha };
+            if *address != [0; 6] {
+                // Two of one kind: who is to be believed?
+                (key.ipv6.nd_target, key.ipv6.arp_sha, key.ipv6.arp_tha) = ([0; 16], [0; 6], [0; 6]);
+                return;
+            }
+            *address = array(options, 2);
+            if key.misc.nd_options_type == 0 {
+                key.misc.nd_options_type = options[0];
+            }
+        }
+        options = &options[len..];
+    }
 }
