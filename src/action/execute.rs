@@ -18,7 +18,7 @@ use std::sync::Arc;
 use self::transmit::Transmit;
 use super::bond::BondTable;
 use super::program::{Op, Program};
-use super::{ethernet, hash, mpls, nsh, set_field, ttl, vlan};
+use super::{ethernet, hash, mpls, nsh, set_field, ttl, tunnel, vlan};
 use crate::flow::Ext;
 use crate::flow::action::{Action, SetField, Userspace};
 use crate::flow::extract::{ExtractOptions, extract_whole};
@@ -28,6 +28,7 @@ use crate::packet::{DropReason, Fate, Owner, Packet, PacketFlags, PoolCache, buf
 use crate::port::driver::{BURST_MAX, EXTRA_BASE, TxBurst};
 use crate::port::table::PortTable;
 use crate::time::Nanos;
+use crate::tunnel::{Template, TunnelTable};
 
 /// The shortest packet that `trunc` makes: an Ethernet header, as in OVS.
 const TRUNCATED_MIN: usize = 14;
@@ -68,6 +69,8 @@ pub struct Settings<'b> {
     pub meters: &'b MeterTable,
     /// Bonds.
     pub bonds: &'b BondTable,
+    /// Tunnels.
+    pub tunnels: &'b TunnelTable,
     /// How packets are parsed again where an action needs it.
     pub extract: ExtractOptions,
     /// The time of the burst.
@@ -195,7 +198,7 @@ impl Executor {
     pub fn ext_mut(&mut self, packet: &mut Packet) -> Option<&mut Ext> {
         if packet.ext == 0 {
             packet.ext = self.free_exts.pop()?;
-            self.exts[packet.ext as usize] = Ext::default();
+            self.exts[packet.ext as usize].clear();
         }
         Some(&mut self.exts[packet.ext as usize])
     }
@@ -240,6 +243,25 @@ impl<O: Outside> Exec<'_, O> {
     #[inline(always)]
     pub fn packet(&mut self, r: u16) -> &mut Packet {
         if r < EXTRA_BASE { &mut self.batch[r as usize] } else { &mut self.executor.extra[(r - EXTRA_BASE) as usize] }
+    }
+
+    /// Packet `r`, and its rarer metadata if it has any; else what it says is void.
+    #[inline(always)]
+    pub fn packet_and_ext(&mut self, r: u16) -> (&mut Packet, &Ext) {
+        let Executor { extra, exts, .. } = &mut *self.executor;
+        let packet =
+            if r < EXTRA_BASE { &mut self.batch[r as usize] } else { &mut extra[(r - EXTRA_BASE) as usize] };
+        let ext = &exts[packet.ext as usize];
+        (packet, ext)
+    }
+
+    /// Frees packet `r`'s rarer metadata.
+    #[inline(always)]
+    pub fn free_ext(&mut self, r: u16) {
+        let ext = core::mem::take(&mut self.packet(r).ext);
+        if ext != 0 {
+            self.executor.free_exts.push(ext);
+        }
     }
 
     /// The packet of the batch whose fate `r` decides; `None` for a copy.
@@ -362,6 +384,14 @@ impl<O: Outside> Exec<'_, O> {
                     }
                     Ok(())
                 });
+            }
+            Op::TunnelPush { template, out_port } => return self.tunnel_push(template, *out_port, group, plain),
+            Op::TunnelPop(port) => {
+                if last {
+                    self.tunnel_pop(*port, group);
+                    return 0;
+                }
+                self.with_copies(group, |exec, copies| exec.tunnel_pop(*port, copies));
             }
             Op::Hash { algorithm, basis } => {
                 return self.each(group, |_, p| {
@@ -658,6 +688,53 @@ impl<O: Outside> Exec<'_, O> {
             self.executor.tally.recirculated += 1;
             self.executor.recirculated.push(Recirculated { packet: r, depth });
         }
+    }
+
+    fn tunnel_push(&mut self, template: &Template, out_port: u32, group: &mut [u16], plain: &mut Plain) -> usize {
+        if plain.is_none() {
+            for &r in group.iter() {
+                // What `trunc` left out, and the metadata, are of the inner packet.
+                self.cut(r);
+                let ext = core::mem::take(&mut self.packet(r).ext);
+                if ext != 0 {
+                    self.executor.free_exts.push(ext);
+                }
+            }
+        }
+        let extract = self.settings.extract;
+        self.push(group, template.len(), plain, |p| tunnel::push(p, template, out_port, extract))
+    }
+
+    fn tunnel_pop(&mut self, port: u32, group: &[u16]) {
+        let depth = self.depth + 1;
+        let tunnels = self.settings.tunnels;
+        let tunnel = match tunnels.get(&port) {
+            Some(tunnel) if depth <= super::RECIRCULATIONS_MAX => tunnel,
+            Some(_) => return self.end_all(group, DropReason::RecirculationLimit),
+            None => return self.end_all(group, DropReason::UnknownTunnel),
+        };
+        for &r in group {
+            self.cut(r);
+            let Executor { extra, exts, free_exts, .. } = &mut *self.executor;
+            let packet = if r < EXTRA_BASE { &mut self.batch[r as usize] } else { &mut extra[(r - EXTRA_BASE) as usize] };
+            if packet.ext == 0 {
+                let Some(place) = free_exts.pop() else {
+                    self.end(r, Fate::Dropped(DropReason::NoBuffer));
+                    continue;
+                };
+                packet.ext = place;
+                exts[place as usize].clear();
+            }
+            match tunnel::pop(packet, &mut exts[packet.ext as usize], tunnel, port) {
+                Ok(()) => self.executor.recirculated.push(Recirculated { packet: r, depth }),
+                Err(reason) => self.end(r, Fate::Dropped(reason)),
+            }
+        }
+        self.executor.tally.recirculated += group.len() as u64;
+    }
+
+    fn end_all(&mut self, group: &[u16], reason: DropReason) {
+        group.iter().for_each(|&r| self.end(r, Fate::Dropped(reason)));
     }
 
     fn lb_output(&mut self, bond: u32, group: &[u16]) {

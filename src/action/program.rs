@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::flow::action::{Action, HashAlgorithm, Nsh, SetField, Userspace};
+use crate::flow::action::{Action, HashAlgorithm, Nsh, SetField, TunnelPush, Userspace};
+use crate::tunnel::template::TemplateError;
+use crate::tunnel::{Kind, Template};
 
 /// Levels of nesting that actions may have.
 pub const NESTING_MAX: usize = 32;
@@ -44,6 +46,11 @@ pub(super) enum Op {
     PopEth,
     PushNsh(Nsh),
     PopNsh,
+    TunnelPush {
+        template: Box<Template>,
+        out_port: u32,
+    },
+    TunnelPop(u32),
     DecTtl,
     Recirc(u32),
     Hash {
@@ -79,6 +86,12 @@ pub enum CompileError {
     /// Lists are nested deeper than [`NESTING_MAX`].
     #[error("actions are nested deeper than {NESTING_MAX} levels")]
     TooDeep,
+    /// `tnl_push` of a kind of tunnel that the engine does not know: `OVS_VPORT_TYPE_*`.
+    #[error("tnl_push: tunnels of type {0} are unknown")]
+    TunnelType(u32),
+    /// `tnl_push` of something else than outer headers.
+    #[error("tnl_push: {0}")]
+    TunnelHeader(#[from] TemplateError),
 }
 
 impl Program {
@@ -101,7 +114,7 @@ impl Program {
 
 fn compile(actions: &[Action], depth: usize) -> Result<Program, CompileError> {
     let depth = depth.checked_sub(1).ok_or(CompileError::TooDeep)?;
-    let ops = actions.iter().map(|action| {
+    let ops = actions.iter().map(|action| -> Result<Op, CompileError> {
         Ok(match action {
             Action::Output(port) => Op::Output(*port),
             Action::LbOutput(bond) => Op::LbOutput(*bond),
@@ -119,6 +132,12 @@ fn compile(actions: &[Action], depth: usize) -> Result<Program, CompileError> {
             Action::PopEth => Op::PopEth,
             Action::PushNsh(nsh) => Op::PushNsh(nsh.clone()),
             Action::PopNsh => Op::PopNsh,
+            Action::TunnelPush(push) => {
+                let TunnelPush { tnl_type, out_port, header, .. } = &**push;
+                let kind = Kind::from_number(*tnl_type).ok_or(CompileError::TunnelType(*tnl_type))?;
+                Op::TunnelPush { template: Box::new(Template::new(kind, header)?), out_port: *out_port }
+            }
+            Action::TunnelPop(port) => Op::TunnelPop(*port),
             Action::DecTtl => Op::DecTtl,
             Action::Recirc(id) => Op::Recirc(*id),
             Action::Hash { algorithm, basis } => Op::Hash { algorithm: *algorithm, basis: *basis },

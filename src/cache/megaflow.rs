@@ -8,7 +8,7 @@
 use ahash::AHashMap;
 
 use super::hash::LineHasher;
-use crate::flow::key::{FlowKey, FlowMask, LINE_BASE, LINES, Line, LineSet};
+use crate::flow::key::{FlowKey, FlowMask, LINE_BASE, LINE_TUNNEL, LINES, Line, LineSet};
 use crate::sync::counter::Counter;
 use crate::sync::map::{Map, MapView, MapWriter};
 use crate::sync::primitive::Arc;
@@ -19,6 +19,11 @@ use crate::sync::snapshot::Snapshot;
 
 /// Distinct masks that may be installed at a time.
 pub const MASKS_MAX: usize = 4096;
+
+/// The place of the tunnel line.
+const TUNNEL: usize = LINE_TUNNEL.trailing_zeros() as usize;
+/// The lines of most packets that came out of a tunnel.
+const WITH_TUNNEL: LineSet = LINE_BASE | LINE_TUNNEL;
 
 /// Packets in one lookup at most.
 const CHUNK: usize = 64;
@@ -86,6 +91,11 @@ impl<T> Entry<T> {
     /// True if the flow matches the packet in the lines behind line 0.
     #[inline(never)]
     pub fn matches_further(&self, key: PacketKey<'_>) -> bool {
+        if let (WITH_TUNNEL, Some([own])) = (self.mask.lines, self.more.as_deref()) {
+            // What came out of a tunnel: one line more, at a known place.
+            let (packet, mask) = (key.line(TUNNEL), &self.mask.whole.0.lines()[TUNNEL]);
+            return (0..8).fold(0, |d, w| d | packet[w] & mask[w] ^ own[w]) == 0;
+        }
         let mut stored = self.more.iter().flatten();
         (1..LINES).filter(|i| self.mask.lines & 1 << i != 0).all(|i| {
             let (Some(own), mask, packet) = (stored.next(), &self.mask.whole.0.lines()[i], key.line(i)) else {
@@ -214,6 +224,9 @@ impl<'b, T> MegaflowView<'b, T> {
 
     #[inline(never)]
     fn cache_hash_further(self, mut hash: u64, key: PacketKey<'_>) -> u64 {
+        if key.lines == WITH_TUNNEL {
+            return self.hasher.further(hash, key.line(TUNNEL), &self.subtables.union.whole.0.lines()[TUNNEL]);
+        }
         for i in 1..LINES {
             if self.subtables.union.lines & key.lines & 1 << i != 0 {
                 hash = self.hasher.further(hash, key.line(i), &self.subtables.union.whole.0.lines()[i]);
@@ -234,6 +247,30 @@ impl<'b, T> MegaflowView<'b, T> {
         }
         let union = &self.subtables.union.base;
         (0..8).fold(0, |d, i| d | differing[i] & union[i]) != 0
+    }
+
+    /// True if some installed flow may tell two of these keys apart by their tunnel lines; the keys' other lines do not count.
+    #[inline(always)]
+    pub fn differ_in_tunnel(self, keys: &[FlowKey]) -> bool {
+        let (Some(first), true) = (keys.first(), self.subtables.union.lines & LINE_TUNNEL != 0) else { return false };
+        let first = &first.lines()[TUNNEL];
+        let mut differing = [0; 8];
+        for key in keys {
+            let line = &key.lines()[TUNNEL];
+            for i in 0..8 {
+                differing[i] |= line[i] ^ first[i];
+            }
+        }
+        let union = &self.subtables.union.whole.0.lines()[TUNNEL];
+        (0..8).fold(0, |d, i| d | differing[i] & union[i]) != 0
+    }
+
+    /// True if the tunnel line of `flow`'s mask has no bit that was in no mask when this view was loaded, as
+    /// [`knows_base_of`](Self::knows_base_of).
+    #[inline(always)]
+    pub fn knows_tunnel_of(self, flow: &Entry<T>) -> bool {
+        let (union, mask) = (&self.subtables.union.whole.0.lines()[TUNNEL], &flow.mask.whole.0.lines()[TUNNEL]);
+        (0..8).fold(0, |d, i| d | mask[i] & !union[i]) == 0
     }
 
     /// True if line 0 of `flow`'s mask has no bit that was in no mask when this view was loaded. Of a flow that is newer than the view,

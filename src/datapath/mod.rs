@@ -44,6 +44,7 @@ use crate::sync::qsbr::Domain;
 use crate::sync::region::Source;
 use crate::sync::snapshot::Snapshot;
 use crate::time::Nanos;
+use crate::tunnel::{Tunnel, TunnelTable};
 use stats::{FlowColumn, WorkerCounters};
 use table::{FlowTable, FlowValue};
 
@@ -118,6 +119,7 @@ pub(crate) struct Published {
     pub(crate) ports: Arc<PortTable>,
     pub(crate) meters: Arc<MeterTable>,
     pub(crate) bonds: Arc<BondTable>,
+    pub(crate) tunnels: Arc<TunnelTable>,
     pub(crate) handler: Option<Arc<dyn UpcallHandler>>,
     pub(crate) upcalls_enabled: bool,
 }
@@ -202,6 +204,7 @@ impl Datapath {
             ports: Arc::default(),
             meters: Arc::default(),
             bonds: Arc::default(),
+            tunnels: Arc::default(),
             handler: None,
             upcalls_enabled: true,
         };
@@ -412,6 +415,18 @@ impl Datapath {
     /// Bytes that each bucket of a bond has sent.
     pub fn bond_stats(&self, id: u32) -> Option<Vec<u64>> {
         lock(&self.shared.control).published.bonds.get(&id).map(|b| b.bytes().collect())
+    }
+
+    // Tunnels.
+
+    /// Sets how `tnl_pop` of port `port` opens packets, new or changed. The port need not exist: nothing is output to it.
+    pub fn tunnel_set(&self, port: u32, tunnel: Tunnel) {
+        self.publish(|p| Arc::make_mut(&mut p.tunnels).insert(port, primitive::Arc::new(tunnel)));
+    }
+
+    /// Removes a tunnel; false if there is none. Packets that `tnl_pop` gives it from now on are dropped: `unknown_tunnel`.
+    pub fn tunnel_del(&self, port: u32) -> bool {
+        self.publish(|p| Arc::make_mut(&mut p.tunnels).remove(&port).is_some())
     }
 
     // Upcalls.

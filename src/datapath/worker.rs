@@ -18,11 +18,11 @@ use crate::action::execute::{Exec, Executor, Outside, Recirculated, Settings, Ta
 use crate::cache::exact::ExactCache;
 use crate::cache::megaflow::{Entry, MegaflowView, PacketKey};
 use crate::flow::action::{Action, Userspace};
-use crate::flow::extract::{self, ExtractOptions, extract_base};
-use crate::flow::key::{LINE_BASE, Line, LineSet};
+use crate::flow::extract::{self, ExtractOptions, extract_base, extract_base_and_tunnel};
+use crate::flow::key::{LINE_BASE, LINE_TUNNEL, Line, LineSet};
 use crate::flow::{Ext, FlowKey};
 use crate::packet::{DropReason, Fate, Owner, Packet, PoolCache};
-use crate::port::driver::{BURST_MAX, TxBurst};
+use crate::port::driver::{BURST_MAX, EXTRA_BASE, TxBurst};
 use crate::sync::qsbr::{Burst, Reader};
 use crate::time::Nanos;
 use crate::wire::simd::Level;
@@ -61,12 +61,14 @@ struct Scratch {
     tcp_flags: u64,
     /// The round is the batch's first, and none of its packets has rarer metadata.
     plain: bool,
+    /// The round is a later one, all its packets are of the batch, and none is to be cut.
+    sheds: bool,
     /// The longest packet of the round.
     longest: usize,
     /// Bytes of the round.
     bytes: u64,
-    /// All packets of the last round were of one flow, so that this one's may well be.
-    expect_one_flow: bool,
+    /// All packets of the last round were of one flow, so that this one's may well be. First rounds and later ones apart.
+    expect_one_flow: [bool; 2],
     /// Lines 1 and up of the packets that have any.
     more: Box<[FlowKey; BURST_MAX]>,
 }
@@ -138,9 +140,10 @@ impl Worker {
                 len: [0; BURST_MAX],
                 tcp_flags: 0,
                 plain: false,
+                sheds: false,
                 longest: 0,
                 bytes: 0,
-                expect_one_flow: false,
+                expect_one_flow: [false; 2],
                 more: vec![FlowKey::default(); BURST_MAX].try_into().expect("as many as asked for"),
             }),
             groups: Box::new(Groups {
@@ -329,7 +332,7 @@ impl Worker {
 }
 
 fn settings(published: &Published, extract: ExtractOptions, now: Nanos) -> Settings<'_> {
-    Settings { ports: &published.ports, meters: &published.meters, bonds: &published.bonds, extract, now }
+    Settings { ports: &published.ports, meters: &published.meters, bonds: &published.bonds, tunnels: &published.tunnels, extract, now }
 }
 
 #[inline(always)]
@@ -425,7 +428,7 @@ impl<'a, 'b> Round<'a, 'b> {
         if O::ACTIVE {
             observer.round(n);
         }
-        let one_flow = self.extract::<FIRST>(exec, n);
+        let one_flow = if FIRST { self.extract(exec, n) } else { self.extract_again(exec, n) };
         if O::ACTIVE {
             observer.stage(Stage::Extract);
         }
@@ -436,6 +439,9 @@ impl<'a, 'b> Round<'a, 'b> {
                     observer.stage(Stage::Exact);
                     self.scratch.flow[..n].fill(number);
                     self.tell(exec, 0..n as u16, Tier::Exact, observer);
+                }
+                if !FIRST && self.view.flow(number).is_some_and(|flow| flow.value.only_output().is_some()) {
+                    self.shed(exec, n);
                 }
                 self.one_flow(exec, number, n, burst);
                 if O::ACTIVE {
@@ -464,8 +470,11 @@ impl<'a, 'b> Round<'a, 'b> {
                 }
             }
         }
+        if !FIRST && self.scratch.outs == n {
+            self.shed(exec, n);
+        }
         if self.scratch.plain && self.scratch.outs == n && n != 0 {
-            self.forward(exec, n);
+            self.forward::<FIRST>(exec, n);
         } else {
             self.execute::<FIRST>(exec, n, burst);
         }
@@ -477,22 +486,21 @@ impl<'a, 'b> Round<'a, 'b> {
     /// Keys of the packets in `refs`, and their hashes unless all packets look the same to every installed flow: then
     /// this returns true, and one lookup serves them all. Invalid packets are ended; their `lines` are 0.
     #[inline(always)]
-    fn extract<const FIRST: bool>(&mut self, exec: &mut Running<'_, '_>, n: usize) -> bool {
+    fn extract(&mut self, exec: &mut Running<'_, '_>, n: usize) -> bool {
         for i in 0..n.min(AHEAD) {
             exec.packet(self.scratch.refs[i]).prefetch();
         }
         let (mut tcp_flags, mut longest, mut bytes) = (0, 0, 0);
         // Comparing with the first packet is a third of the work of hashing and looking up. It is tried only where the last
         // round suggests that it will do.
-        let mut comparing = self.scratch.expect_one_flow;
+        let mut comparing = self.scratch.expect_one_flow[0];
         let view = self.view;
-        self.scratch.plain = FIRST;
+        self.scratch.plain = true;
         for i in 0..n {
             if i + AHEAD < n {
-                let ahead = if FIRST { &mut exec.batch[i + AHEAD] } else { exec.packet(self.scratch.refs[i + AHEAD]) };
-                ahead.prefetch();
+                exec.batch[i + AHEAD].prefetch();
             }
-            let packet = if FIRST { &mut exec.batch[i] } else { exec.packet(self.scratch.refs[i]) };
+            let packet = &mut exec.batch[i];
             self.scratch.len[i] = packet.len() as u16;
             longest = longest.max(packet.len());
             bytes += packet.len() as u64;
@@ -526,6 +534,82 @@ impl<'a, 'b> Round<'a, 'b> {
         comparing
     }
 
+    /// As `extract`, of a later round: most packets have just come out of a tunnel, and their headers are at hand.
+    #[inline(always)]
+    fn extract_again(&mut self, exec: &mut Running<'_, '_>, n: usize) -> bool {
+        let (mut tcp_flags, mut longest, mut bytes) = (0, 0, 0);
+        let mut comparing = self.scratch.expect_one_flow[1];
+        let (mut extras, mut cut, mut first_lines) = (0, 0, 0);
+        // Until an extra or something cut is found.
+        self.scratch.plain = false;
+        for i in 0..n {
+            let r = self.scratch.refs[i];
+            extras |= u16::from(r >= EXTRA_BASE);
+            let packet = exec.packet(r);
+            let len = packet.len();
+            self.scratch.len[i] = len as u16;
+            longest = longest.max(len);
+            bytes += len as u64;
+            let known = if packet.ext == 0 {
+                extract_base(packet).map(|line| (line, LINE_BASE))
+            } else {
+                let (packet, ext) = exec.packet_and_ext(r);
+                cut |= ext.cut;
+                let tunnel = &mut self.scratch.more[i].tunnel;
+                extract_base_and_tunnel(packet, ext, tunnel).map(|line| (line, LINE_BASE | LINE_TUNNEL))
+            };
+            let hash = match known {
+                Some((line, lines)) => {
+                    tcp_flags |= line[3];
+                    self.scratch.base[i] = line;
+                    self.scratch.lines[i] = lines;
+                    if i == 0 {
+                        first_lines = lines;
+                    }
+                    if comparing && lines == first_lines {
+                        continue;
+                    }
+                    if core::mem::take(&mut comparing) {
+                        self.hash_all(i);
+                    }
+                    self.view.cache_hash(self.key(i as u16))
+                }
+                None => {
+                    if core::mem::take(&mut comparing) {
+                        self.hash_all(i);
+                    }
+                    self.extract_any(exec, r, i, &mut tcp_flags)
+                }
+            };
+            self.cache.view().prefetch(hash);
+            self.scratch.hash[i] = hash;
+        }
+        self.scratch.tcp_flags = tcp_flags & TCP_FLAGS_WORD;
+        self.scratch.longest = longest;
+        self.scratch.bytes = bytes;
+        self.scratch.sheds = extras == 0 && cut == 0;
+        if comparing
+            && (self.view.differ(&self.scratch.base[..n])
+                || first_lines & LINE_TUNNEL != 0 && self.view.differ_in_tunnel(&self.scratch.more[..n]))
+        {
+            self.hash_all(n);
+            comparing = false;
+        }
+        comparing
+    }
+
+    /// Of a later round whose packets are all output and nothing else: their rarer metadata is not needed any more. Without it they
+    /// are as plain as those of a first round, if none of them is a copy and none is to be cut.
+    #[inline(always)]
+    fn shed(&mut self, exec: &mut Running<'_, '_>, n: usize) {
+        if self.scratch.sheds {
+            for &r in &self.scratch.refs[..n] {
+                exec.free_ext(r);
+            }
+            self.scratch.plain = true;
+        }
+    }
+
     /// The hashes of the first `n` packets, which the round left out in vain.
     #[inline(never)]
     fn hash_all(&mut self, n: usize) {
@@ -546,7 +630,11 @@ impl<'a, 'b> Round<'a, 'b> {
         let hit = match self.view.flow(number) {
             // The packets look the same to the flows of the burst's beginning. One that is newer may tell them apart: its number, reused,
             // can be in the cache.
-            Some(flow) => flow.matches(key) && self.view.knows_base_of(flow),
+            Some(flow) => {
+                flow.matches(key)
+                    && self.view.knows_base_of(flow)
+                    && (key.lines == LINE_BASE || self.view.knows_tunnel_of(flow))
+            }
             None => false,
         };
         if hit {
@@ -647,7 +735,7 @@ impl<'a, 'b> Round<'a, 'b> {
     /// Counts and outputs a round all of whose packets go to the port in `out` and nowhere else. Packets in a row for one port are
     /// queued together; to group them by flow would cost more than it saves.
     #[inline(always)]
-    fn forward(&mut self, exec: &mut Running<'_, '_>, n: usize) {
+    fn forward<const FIRST: bool>(&mut self, exec: &mut Running<'_, '_>, n: usize) {
         let (cells, now) = (self.column.cells(), exec.settings.now);
         let Scratch { base, flow, out, len, tcp_flags, .. } = &*self.scratch;
         let (first, first_flow) = (out[0], flow[0]);
@@ -664,7 +752,7 @@ impl<'a, 'b> Round<'a, 'b> {
         } else {
             (0..n).for_each(|i| each(i, tcp_flags_of(base[i][3] & TCP_FLAGS_WORD)));
         }
-        self.scratch.expect_one_flow = flows == 0;
+        self.scratch.expect_one_flow[usize::from(!FIRST)] = flows == 0;
         let scratch = &*self.scratch;
         if ports == 0 {
             return exec.output_plain(first, &scratch.refs[..n], scratch.longest);
@@ -777,7 +865,7 @@ impl<'a, 'b> Round<'a, 'b> {
     fn execute<const FIRST: bool>(&mut self, exec: &mut Running<'_, '_>, n: usize, burst: &Burst<'_>) {
         let first = self.scratch.flow[0];
         let others = self.scratch.flow[..n].iter().fold(0, |d, f| d | f ^ first);
-        self.scratch.expect_one_flow = others == 0;
+        self.scratch.expect_one_flow[usize::from(!FIRST)] = others == 0;
         if others == 0 {
             if first != NO_FLOW && n != 0 {
                 self.one_flow(exec, first, n, burst);

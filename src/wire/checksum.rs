@@ -55,6 +55,14 @@ impl Sum {
         Sum(self.0 + u64::from(fold(low)) + u64::from(fold(high)))
     }
 
+    /// Adds `bytes` and `rest` as if they were one; `bytes` must be of even length.
+    #[inline]
+    #[must_use]
+    pub fn both(self, bytes: &[u8], rest: &[u8]) -> Sum {
+        debug_assert!(bytes.len().is_multiple_of(2), "only the last slice may be odd");
+        self.bytes(bytes).bytes(rest)
+    }
+
     /// The checksum: the complement of the sum, as a number.
     #[inline(always)]
     pub const fn finish(self) -> u16 {

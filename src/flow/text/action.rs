@@ -14,7 +14,7 @@ const MDTYPE_1: u8 = 1;
 const MDTYPE_2: u8 = 2;
 
 /// Actions of Open vSwitch that Wye cannot do.
-const UNSUPPORTED: [&str; 4] = ["ct", "tnl_push", "tnl_pop", "psample"];
+const UNSUPPORTED: [&str; 3] = ["ct", "tnl_push", "psample"];
 
 /// Reads a list at the outermost level.
 pub(super) fn read(scan: &mut Scan<'_>) -> Result<Actions, TextError> {
@@ -169,8 +169,9 @@ fn read_action(scan: &mut Scan<'_>, depth: usize) -> Result<Action, TextError> {
 /// An action made of a number.
 type OfNumber = (&'static str, fn(u32) -> Action);
 
-const NUMBERS: [OfNumber; 5] = [
+const NUMBERS: [OfNumber; 6] = [
     ("lb_output", Action::LbOutput),
+    ("tnl_pop", Action::TunnelPop),
     ("trunc", Action::Trunc),
     ("recirc", Action::Recirc),
     ("meter", Action::Meter),
@@ -315,6 +316,8 @@ fn write_action(action: &Action, names: &PortNames<'_>, out: &mut String) {
             names.write(*port, out);
         }
         Action::LbOutput(bond) => write!(out, "lb_output({bond})"),
+        Action::TunnelPop(port) => write!(out, "tnl_pop({port})"),
+        Action::TunnelPush(_) => todo!(),
         Action::Userspace(userspace) => write_userspace(userspace, names, out),
         Action::Set(field) => {
             out.push_str("set(");

@@ -1,0 +1,43 @@
+//! `tnl_push` and `tnl_pop`.
+
+use super::hash;
+use crate::flow::Ext;
+use crate::flow::extract::ExtractOptions;
+use crate::packet::{DropReason, Packet};
+use crate::tunnel::{Template, Tunnel};
+
+/// Puts ready-made outer headers in front. The packet then is one of port `out_port`, and its metadata begins anew, as in OVS.
+///
+/// # Errors
+/// As [`Template::push`].
+#[inline(always)]
+pub fn push(
+    packet: &mut Packet,
+    template: &Template,
+    out_port: u32,
+    options: ExtractOptions,
+) -> Result<(), DropReason> {
+    let hash = hash::five_tuple(packet, options);
+    template.push(packet, hash)?;
+    packet.in_port = out_port;
+    (packet.recirc_id, packet.dp_hash, packet.skb_mark) = (0, 0, 0);
+    forget_connection(packet);
+    Ok(())
+}
+
+/// Takes the outer headers off; `ext` is the packet's own. What is left came in on `port`.
+///
+/// # Errors
+/// As [`open`](crate::tunnel::open).
+#[inline(always)]
+pub fn pop(packet: &mut Packet, ext: &mut Ext, tunnel: &Tunnel, port: u32) -> Result<(), DropReason> {
+    crate::tunnel::open(packet, ext, tunnel.kind, &tunnel.options)?;
+    (packet.in_port, packet.recirc_id) = (port, 0);
+    forget_connection(packet);
+    Ok(())
+}
+
+#[inline(always)]
+fn forget_connection(packet: &mut Packet) {
+    (packet.ct_state, packet.ct_zone, packet.ct_mark) = (0, 0, 0);
+}

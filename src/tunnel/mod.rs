@@ -1,0 +1,65 @@
+//! Tunnels: the outer headers that [`Template`] puts in front of a packet, and that [`open`] checks and takes off.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`contract`] | what each kind says of its header, and what the others ask of it |
+//! | [`outer`] | the outer IP and UDP headers: checks, lengths, checksums |
+//! | [`template`] | ready-made outer headers; per packet only lengths, checksums, ports and sequence numbers are filled in |
+//! | [`ecn`] | congestion marks between inner and outer header (RFC 6040) |
+//! | [`vxlan`], [`geneve`] | one kind each |
+//! | [`table`] | the tunnels of a datapath by number |
+//!
+//! A kind is one file and one line in [`Kind`].
+
+pub mod contract;
+pub mod ecn;
+pub mod geneve;
+pub mod outer;
+pub mod table;
+pub mod template;
+pub mod vxlan;
+
+pub use contract::{Carrier, Kind, Opened, Options};
+pub use table::{Tunnel, TunnelTable};
+pub use template::Template;
+
+use crate::flow::Ext;
+use crate::flow::key::{LINE_OPTIONS, LINE_TUNNEL};
+use crate::packet::{DropReason, Packet, PacketFlags};
+
+/// Checks a packet's outer headers, whose offsets the packet has, takes them off, and notes in `ext` what they said. What is left is
+/// the inner packet, whose offsets are not known.
+///
+/// `ext` is the packet's own; its tunnel metadata is replaced.
+///
+/// # Errors
+/// The reason for which the kind's RFC has the packet dropped; it is unchanged then, and `ext` says nothing that is of use.
+#[inline(always)]
+pub fn open(packet: &mut Packet, ext: &mut Ext, kind: Kind, options: &Options) -> Result<(), DropReason> {
+    let outer = outer::check(packet, &mut ext.tunnel, kind.carrier(), options)?;
+    let bytes = packet.data().get(outer.at..outer.end).ok_or(DropReason::TunnelHeader)?;
+    ext.lines &= !LINE_OPTIONS;
+    let opened = kind.open(bytes, options, ext)?;
+    if options.ecn {
+        ecn::decapsulate(packet, outer.at + opened.len, opened.layer3, ext.tunnel.tos)?;
+    }
+    ext.lines |= LINE_TUNNEL;
+    packet.truncate(outer.end);
+    if !packet.pop_front(outer.at + opened.len) {
+        return Err(DropReason::TunnelHeader);
+    }
+    match opened.layer3 {
+        None => packet.flags.remove(PacketFlags::LAYER3),
+        Some(ethertype) => {
+            packet.flags.insert(PacketFlags::LAYER3);
+            packet.l3_type = ethertype;
+        }
+    }
+    // What the receiver knew was of the outer packet.
+    packet.flags.remove(PacketFlags::RSS_VALID);
+    packet.flags.remove(PacketFlags::CHECKSUM_GOOD);
+    Ok(())
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;

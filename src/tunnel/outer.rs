@@ -1,0 +1,125 @@
+//! The outer IP and UDP headers of a packet that a tunnel brought.
+
+use super::contract::{Carrier, Options};
+use crate::flow::key::{TUNNEL_CSUM, TunnelLine};
+use crate::packet::buffer::NONE;
+use crate::packet::{DropReason, Packet, PacketFlags};
+use crate::wire::{checksum, ip, ipv4, ipv6, udp};
+use zerocopy::byteorder::network_endian::U64;
+use zerocopy::{FromBytes, FromZeros};
+
+/// Where the tunnel's own header begins, and where what the carrier carries ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Outer {
+    pub at: usize,
+    pub end: usize,
+}
+
+/// Checks the outer headers of `packet`, at the offsets that extraction found, and writes what they say to `tunnel`.
+#[inline(always)]
+pub(super) fn check(
+    packet: &Packet,
+    tunnel: &mut TunnelLine,
+    carrier: Carrier,
+    options: &Options,
+) -> Result<Outer, DropReason> {
+    let (l3, l4) = (packet.l3 as usize, packet.l4 as usize);
+    if packet.l4 == NONE || l4 <= l3 {
+        return Err(DropReason::TunnelHeader);
+    }
+    let bytes = packet.data();
+    let header = bytes.get(l3..l4).ok_or(DropReason::TunnelHeader)?;
+    let is_v6 = match header[0] >> 4 {
+        4 => false,
+        6 => true,
+        _ => return Err(DropReason::TunnelHeader),
+    };
+    let len = if is_v6 { check_v6(header, tunnel, carrier)? } else { check_v4(packet, header, tunnel, carrier)? };
+    let end = l3 + len;
+    let segment = bytes.get(l4..end).ok_or(DropReason::TunnelHeader)?;
+    match carrier {
+        Carrier::Ip(_) => Ok(Outer { at: l4, end }),
+        Carrier::Udp => {
+            let (header, _) = udp::Header::ref_from_prefix(segment).map_err(|_| DropReason::TunnelHeader)?;
+            let len = usize::from(header.len.get());
+            if len < udp::HEADER_LEN || len > segment.len() {
+                return Err(DropReason::TunnelHeader);
+            }
+            (tunnel.tp_src, tunnel.tp_dst) = (header.src, header.dst);
+            if header.checksum.get() != 0 {
+                tunnel.flags |= TUNNEL_CSUM;
+                if !packet.flags.contains(PacketFlags::CHECKSUM_GOOD) {
+                    verify(tunnel, is_v6, &segment[..len])?;
+                }
+            } else if is_v6 && !options.zero_checksum6 {
+                return Err(DropReason::TunnelChecksum);
+            }
+            Ok(Outer { at: l4 + udp::HEADER_LEN, end: l4 + len })
+        }
+    }
+}
+
+/// A line of zeros but for what every packet of a version has.
+#[inline(always)]
+fn blank(tos: u8, ttl: u8) -> TunnelLine {
+    TunnelLine { id: U64::ZERO, tos, ttl, ..TunnelLine::new_zeroed() }
+}
+
+/// Returns the length of the IP packet.
+#[inline(always)]
+fn check_v4(packet: &Packet, bytes: &[u8], tunnel: &mut TunnelLine, carrier: Carrier) -> Result<usize, DropReason> {
+    let (header, _) = ipv4::Header::ref_from_prefix(bytes).map_err(|_| DropReason::TunnelHeader)?;
+    if header.header_len() != bytes.len() || header.proto != carrier.proto() {
+        return Err(DropReason::TunnelHeader);
+    }
+    if header.is_fragment() {
+        return Err(DropReason::TunnelFragment);
+    }
+    if !packet.flags.contains(PacketFlags::CHECKSUM_GOOD) && checksum::of(bytes) != 0 {
+        return Err(DropReason::TunnelChecksum);
+    }
+    *tunnel = TunnelLine { ipv4_src: header.src, ipv4_dst: header.dst, ..blank(header.tos, header.ttl) };
+    Ok(usize::from(header.total_len.get()))
+}
+
+/// Returns the length of the IP packet.
+#[inline(never)]
+fn check_v6(bytes: &[u8], tunnel: &mut TunnelLine, carrier: Carrier) -> Result<usize, DropReason> {
+    let (header, _) = ipv6::Header::ref_from_prefix(bytes).map_err(|_| DropReason::TunnelHeader)?;
+    if bytes.len() == ipv6::HEADER_LEN {
+        if header.next_header != carrier.proto() {
+            return Err(DropReason::TunnelHeader);
+        }
+    } else {
+        check_extensions(&bytes[ipv6::HEADER_LEN..], header.next_header, carrier.proto())?;
+    }
+    let class = (header.version_class_label.get() >> 20) as u8;
+    *tunnel = TunnelLine { ipv6_src: header.src, ipv6_dst: header.dst, ..blank(class, header.hop_limit) };
+    Ok(ipv6::HEADER_LEN + usize::from(header.payload_len.get()))
+}
+
+/// Walks the extension headers in `bytes`, at whose end `proto` must follow.
+fn check_extensions(mut bytes: &[u8], mut next: u8, proto: u8) -> Result<(), DropReason> {
+    while let Some(&[following, len]) = bytes.first_chunk() {
+        let len = match next {
+            ip::FRAGMENT => return Err(DropReason::TunnelFragment),
+            ip::AH => (usize::from(len) + 2) * 4,
+            _ => (usize::from(len) + 1) * 8,
+        };
+        next = following;
+        bytes = bytes.get(len..).ok_or(DropReason::TunnelHeader)?;
+    }
+    if next == proto { Ok(()) } else { Err(DropReason::TunnelHeader) }
+}
+
+/// Verifies a UDP checksum.
+#[inline(never)]
+fn verify(tunnel: &TunnelLine, is_v6: bool, segment: &[u8]) -> Result<(), DropReason> {
+    let len = segment.len();
+    let pseudo = if is_v6 {
+        checksum::pseudo_v6(&tunnel.ipv6_src, &tunnel.ipv6_dst, ip::UDP, len as u32)
+    } else {
+        checksum::pseudo_v4(tunnel.ipv4_src, tunnel.ipv4_dst, ip::UDP, len as u16)
+    };
+    if pseudo.bytes(segment).finish() == 0 { Ok(()) } else { Err(DropReason::TunnelChecksum) }
+}

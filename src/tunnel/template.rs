@@ -1,0 +1,318 @@
+//! [`Template`]: ready-made outer headers.
+
+use super::contract::{Carrier, Kind};
+use super::ecn;
+use crate::packet::buffer::{NONE, PACKET_LEN_MAX};
+use crate::packet::{DropReason, Packet, PacketFlags};
+use crate::wire::checksum::{Sum, pseudo_v4, pseudo_v6, udp_sent};
+use crate::wire::{ethernet, ip, ipv4, ipv6, udp, vlan};
+use zerocopy::FromBytes;
+
+/// Bytes of outer headers at most.
+const HEADER_MAX: usize = crate::flow::action::TUNNEL_HEADER_MAX;
+
+/// UDP source ports of tunnels, unless configured otherwise: Open vSwitch's and Linux's ephemeral range.
+pub const SOURCE_PORTS: (u16, u16) = (32_768, 60_999);
+
+/// Which fields of the outer IP header come from the inner packet's. Inner packets that are not IP get the template's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Inherit {
+    /// The differentiated services code point.
+    pub dscp: bool,
+    /// The congestion mark (RFC 6040 §4.1).
+    pub ecn: bool,
+    /// TTL or hop limit.
+    pub ttl: bool,
+    /// "Don't fragment", from IPv4 to IPv4; an inner IPv6 packet sets it.
+    pub df: bool,
+}
+
+impl Inherit {
+    /// Nothing.
+    pub const NONE: Inherit = Inherit { dscp: false, ecn: false, ttl: false, df: false };
+}
+
+/// Outer headers, ready but for what differs from packet to packet.
+///
+/// *Thread-safety.* Shared by all workers.
+#[derive(Debug)]
+pub struct Template {
+    kind: Kind,
+    header: Box<[u8]>,
+    l3: u16,
+    l4: u16,
+    is_v6: bool,
+    /// The IPv4 header without length and checksum.
+    ip_sum: Sum,
+    /// The pseudo-header without length, if there is a UDP checksum.
+    udp_sum: Option<Sum>,
+    /// First source port, and how many there are.
+    source_ports: (u16, u16),
+    inherit: Inherit,
+    /// `inherit` asks for something.
+    inherits: bool,
+}
+
+/// Why headers were refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    /// There are more than [`TUNNEL_HEADER_MAX`](crate::flow::action::TUNNEL_HEADER_MAX) bytes.
+    #[error("outer headers take at most {HEADER_MAX} bytes")]
+    TooLong,
+    /// They are not an Ethernet, an IP, and the kind's own headers.
+    #[error("the outer headers lack {0}")]
+    Lacks(&'static str),
+}
+
+impl Template {
+    /// A template of `header`: Ethernet, up to two VLAN tags, IPv4 or IPv6, what carries the kind, and the kind's own header, in which
+    /// lengths and checksums do not matter. A UDP checksum that is not 0 is computed for each packet.
+    ///
+    /// # Errors
+    /// See [`TemplateError`].
+    pub fn new(kind: Kind, header: &[u8]) -> Result<Template, TemplateError> {
+        if header.len() > HEADER_MAX {
+            return Err(TemplateError::TooLong);
+        }
+        let (l3, ethertype) = ecn::find_ip(header, 0, None).ok_or(TemplateError::Lacks("an IP header"))?;
+        let mut header: Box<[u8]> = header.into();
+        let carrier = kind.carrier();
+        let is_v6 = ethertype == ethernet::IPV6;
+        let bytes = &mut header[l3..];
+        let (l4, ip_sum, pseudo) = if is_v6 {
+            let (ip, _) = ipv6::Header::mut_from_prefix(bytes).map_err(|_| TemplateError::Lacks("an IPv6 header"))?;
+            ip.payload_len.set(0);
+            if ip.version_class_label.get() >> 28 != 6 {
+                return Err(TemplateError::Lacks("the version 6 of their IPv6 header"));
+            }
+            if ip.next_header != carrier.proto() {
+                return Err(TemplateError::Lacks("the protocol of the tunnel in the IP header"));
+            }
+            let pseudo = pseudo_v6(&ip.src, &ip.dst, carrier.proto(), 0);
+            (l3 + ipv6::HEADER_LEN, Sum::default(), pseudo)
+        } else {
+            let (ip, _) = ipv4::Header::mut_from_prefix(bytes).map_err(|_| TemplateError::Lacks("an IPv4 header"))?;
+            if ip.version_ihl != 0x45 {
+                return Err(TemplateError::Lacks("an IPv4 header without options"));
+            }
+            if ip.proto != carrier.proto() {
+                return Err(TemplateError::Lacks("the protocol of the tunnel in the IP header"));
+            }
+            ip.total_len.set(0);
+            ip.checksum.set(0);
+            let pseudo = pseudo_v4(ip.src, ip.dst, ip.proto, 0);
+            (l3 + ipv4::HEADER_LEN, Sum::default().bytes(&bytes[..ipv4::HEADER_LEN]), pseudo)
+        };
+        let mut udp_sum = None;
+        if carrier == Carrier::Udp {
+            let (udp, rest) =
+                udp::Header::mut_from_prefix(&mut header[l4..]).map_err(|_| TemplateError::Lacks("a UDP header"))?;
+            if udp.checksum.get() != 0 {
+                udp_sum = Some(pseudo);
+            }
+            udp.len.set(0);
+            udp.checksum.set(0);
+            if rest.len() < kind.len_min() {
+                return Err(TemplateError::Lacks("the tunnel's own header"));
+            }
+        }
+        let (first, last) = SOURCE_PORTS;
+        Ok(Template {
+            kind,
+            header,
+            l3: l3 as u16,
+            l4: l4 as u16,
+            is_v6,
+            ip_sum,
+            udp_sum,
+            source_ports: (first, last - first + 1),
+            inherit: Inherit::NONE,
+            inherits: false,
+        })
+    }
+
+    /// The same with other source ports, from `first` to `last`.
+    #[must_use]
+    pub fn with_source_ports(mut self, first: u16, last: u16) -> Template {
+        self.source_ports = (first.min(last), first.abs_diff(last).saturating_add(1));
+        self
+    }
+
+    /// The same with fields that come from the inner packet.
+    #[must_use]
+    pub fn with_inherit(mut self, inherit: Inherit) -> Template {
+        self.inherit = inherit;
+        self.inherits = inherit != Inherit::NONE;
+        self
+    }
+
+    /// The kind.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// How many bytes the headers take.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.header.len()
+    }
+
+    /// Never: there are outer headers.
+    pub fn is_empty(&self) -> bool {
+        self.header.is_empty()
+    }
+
+    /// Puts the headers in front of `packet`, whose own offsets are known. `entropy` is a hash of its flow: it chooses the source port.
+    ///
+    /// # Errors
+    /// [`DropReason::NoHeadroom`] without [`Template::len`] bytes of it, [`DropReason::TxTooLong`] for a packet that would be longer than
+    /// an IP packet can be; nothing is changed then.
+    #[inline(always)]
+    pub fn push(&self, packet: &mut Packet, entropy: u32) -> Result<(), DropReason> {
+        let (len, l3, l4) = (self.header.len(), self.l3 as usize, self.l4 as usize);
+        let total = packet.len() + len - l3;
+        if total > PACKET_LEN_MAX - l3 {
+            return Err(DropReason::TxTooLong);
+        }
+        let inherited = if self.inherits { self.inherited(packet) } else { None };
+        if !packet.push_front(len) {
+            return Err(DropReason::NoHeadroom);
+        }
+        let (header, inner) = packet.data_mut().split_at_mut(len);
+        copy(header, &self.header);
+        let port = self.source_ports.0 + (u64::from(entropy) * u64::from(self.source_ports.1) >> 32) as u16;
+        // Nearly all are untagged IPv4 and UDP: then all places are known.
+        match header.first_chunk_mut::<{ USUAL_L4 + udp::HEADER_LEN }>() {
+            Some(head) if l3 == USUAL_L3 && l4 == USUAL_L4 && self.udp_sum.is_none() && inherited.is_none() => {
+                let ip = &mut head[USUAL_L3..];
+                ip[2..4].copy_from_slice(&(total as u16).to_be_bytes());
+                ip[10..12].copy_from_slice(&self.ip_sum.word(total as u16).finish().to_be_bytes());
+                let segment = &mut head[USUAL_L4..];
+                segment[..2].copy_from_slice(&port.to_be_bytes());
+                segment[4..6].copy_from_slice(&((total - ipv4::HEADER_LEN) as u16).to_be_bytes());
+            }
+            _ => self.fill(header, inner, total, port, inherited),
+        }
+        packet.l2_5 = NONE;
+        packet.l3 = self.l3;
+        packet.l4 = self.l4;
+        packet.flags.remove(PacketFlags::LAYER3);
+        packet.flags.remove(PacketFlags::CHECKSUM_GOOD);
+        Ok(())
+    }
+
+    /// Fills in what differs from packet to packet.
+    #[inline(never)]
+    fn fill(&self, header: &mut [u8], inner: &[u8], total: usize, port: u16, inherited: Option<Inherited>) {
+        let (ip, segment) = header[self.l3 as usize..].split_at_mut((self.l4 - self.l3) as usize);
+        if self.is_v6 {
+            if let Ok((header, _)) = ipv6::Header::mut_from_prefix(ip) {
+                header.payload_len.set((total - ipv6::HEADER_LEN) as u16);
+                if let Some(inherited) = inherited {
+                    let word = header.version_class_label.get();
+                    let class = inherited.tos(self.inherit, (word >> 20) as u8);
+                    header.version_class_label.set(word & !(0xff << 20) | u32::from(class) << 20);
+                    if self.inherit.ttl {
+                        header.hop_limit = inherited.ttl;
+                    }
+                }
+            }
+        } else if let Ok((header, _)) = ipv4::Header::mut_from_prefix(ip) {
+            header.total_len.set(total as u16);
+            header.checksum.set(self.ip_sum.word(total as u16).finish());
+            if let Some(inherited) = inherited {
+                header.tos = inherited.tos(self.inherit, header.tos);
+                if self.inherit.ttl {
+                    header.ttl = inherited.ttl;
+                }
+                if self.inherit.df {
+                    let flags = header.fragment.get() & !ipv4::FLAG_DF;
+                    header.fragment.set(flags | if inherited.df { ipv4::FLAG_DF } else { 0 });
+                }
+                header.checksum.set(0);
+                let sum = crate::wire::checksum::of(ip);
+                ip[10..12].copy_from_slice(&sum.to_be_bytes());
+            }
+        }
+        match self.kind.carrier() {
+            Carrier::Udp => {
+                let len = total - (self.l4 - self.l3) as usize;
+                let Ok((udp, _)) = udp::Header::mut_from_prefix(segment) else { return };
+                udp.src.set(port);
+                udp.len.set(len as u16);
+                if let Some(pseudo) = self.udp_sum {
+                    let sum = pseudo.word(len as u16).both(segment, inner);
+                    segment[udp::CHECKSUM_AT..udp::HEADER_LEN].copy_from_slice(&udp_sent(sum.finish()).to_be_bytes());
+                }
+            }
+            Carrier::Ip(_) => {}
+        }
+    }
+
+    /// What the inner packet has to say for the outer header; `None` if it is not IP.
+    #[inline(never)]
+    fn inherited(&self, packet: &Packet) -> Option<Inherited> {
+        if packet.l2_5 != NONE || packet.l3 == NONE {
+            return None;
+        }
+        let l3 = packet.l3 as usize;
+        let bytes = packet.data();
+        let ethertype = match packet.flags.contains(PacketFlags::LAYER3) && l3 == 0 {
+            true => packet.l3_type,
+            false => u16::from_be_bytes(*bytes.get(l3.checked_sub(2)?..)?.first_chunk()?),
+        };
+        let tos = |ethertype| ecn::tos_at(bytes, l3, ethertype);
+        match ethertype {
+            ethernet::IPV4 => {
+                let (header, _) = ipv4::Header::ref_from_prefix(&bytes[l3..]).ok()?;
+                let df = header.fragment.get() & ipv4::FLAG_DF != 0;
+                Some(Inherited { tos: tos(ethertype)?, ttl: header.ttl, df })
+            }
+            ethernet::IPV6 => {
+                let (header, _) = ipv6::Header::ref_from_prefix(&bytes[l3..]).ok()?;
+                Some(Inherited { tos: tos(ethertype)?, ttl: header.hop_limit, df: true })
+            }
+            _ => None,
+        }
+    }
+}
+
+const USUAL_L3: usize = ethernet::HEADER_LEN;
+const USUAL_L4: usize = USUAL_L3 + ipv4::HEADER_LEN;
+
+/// Of an inner IP header.
+#[derive(Clone, Copy, Debug)]
+struct Inherited {
+    tos: u8,
+    ttl: u8,
+    df: bool,
+}
+
+impl Inherited {
+    fn tos(self, inherit: Inherit, fixed: u8) -> u8 {
+        let dscp = if inherit.dscp { self.tos } else { fixed } & ip::DSCP_MASK;
+        let mark = if inherit.ecn { ecn::outer(self.tos) } else { fixed & ecn::MASK };
+        dscp | mark
+    }
+}
+
+/// `to` and `from` are of one length. In two overlapping moves where that is possible, which is where a call of `memcpy` would cost
+/// as much as all else.
+#[inline(always)]
+fn copy(to: &mut [u8], from: &[u8]) {
+    let halves = (to.len() <= 64).then_some(());
+    if let (Some(()), Some(first), Some(last)) = (halves, from.first_chunk::<32>(), from.last_chunk::<32>()) {
+        let (first, last) = (*first, *last);
+        if let Some(to) = to.first_chunk_mut() {
+            *to = first;
+        }
+        if let Some(to) = to.last_chunk_mut() {
+            *to = last;
+        }
+    } else {
+        to.copy_from_slice(from);
+    }
+}
+
+/// VLAN tags that headers may have.
+const _: () = assert!(HEADER_MAX > ethernet::HEADER_LEN + 2 * vlan::TAG_LEN + ipv6::HEADER_LEN);
