@@ -690,6 +690,7 @@ impl<O: Outside> Exec<'_, O> {
         }
     }
 
+    #[inline(never)]
     fn tunnel_push(&mut self, template: &Template, out_port: u32, group: &mut [u16], plain: &mut Plain) -> usize {
         if plain.is_none() {
             for &r in group.iter() {
@@ -701,6 +702,24 @@ impl<O: Outside> Exec<'_, O> {
                 }
             }
         }
+        let extract = self.settings.extract;
+        // The usual group: packets of the batch with headroom, none of which fails.
+        let mut done = 0;
+        for &r in group.iter() {
+            let Some(packet) = self.batch.get_mut(r as usize) else { break };
+            if tunnel::push(packet, template, out_port, extract).is_err() {
+                break;
+            }
+            done += 1;
+        }
+        if let Some(longest) = plain {
+            *longest += template.len();
+        }
+        if done == group.len() { done } else { done + self.tunnel_push_any(template, out_port, &mut group[done..], plain) }
+    }
+
+    #[cold]
+    fn tunnel_push_any(&mut self, template: &Template, out_port: u32, group: &mut [u16], plain: &mut Plain) -> usize {
         let extract = self.settings.extract;
         self.push(group, template.len(), plain, |p| tunnel::push(p, template, out_port, extract))
     }

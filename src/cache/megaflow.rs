@@ -88,14 +88,18 @@ impl<T> Entry<T> {
         self.more.is_none()
     }
 
+    /// True if the flow looks at line 0 and the tunnel line, and matches the packet's: for packets that have both. `None` if it looks at
+    /// others.
+    #[inline(always)]
+    pub fn matches_tunnel(&self, packet: &FlowKey) -> Option<bool> {
+        let (WITH_TUNNEL, Some([own])) = (self.mask.lines, self.more.as_deref()) else { return None };
+        let (packet, mask) = (&packet.lines()[TUNNEL], &self.mask.whole.0.lines()[TUNNEL]);
+        Some((0..8).fold(0, |d, w| d | packet[w] & mask[w] ^ own[w]) == 0)
+    }
+
     /// True if the flow matches the packet in the lines behind line 0.
     #[inline(never)]
     pub fn matches_further(&self, key: PacketKey<'_>) -> bool {
-        if let (WITH_TUNNEL, Some([own])) = (self.mask.lines, self.more.as_deref()) {
-            // What came out of a tunnel: one line more, at a known place.
-            let (packet, mask) = (key.line(TUNNEL), &self.mask.whole.0.lines()[TUNNEL]);
-            return (0..8).fold(0, |d, w| d | packet[w] & mask[w] ^ own[w]) == 0;
-        }
         let mut stored = self.more.iter().flatten();
         (1..LINES).filter(|i| self.mask.lines & 1 << i != 0).all(|i| {
             let (Some(own), mask, packet) = (stored.next(), &self.mask.whole.0.lines()[i], key.line(i)) else {
@@ -222,11 +226,23 @@ impl<'b, T> MegaflowView<'b, T> {
         if union.lines & key.lines & !LINE_BASE == 0 { hash } else { self.cache_hash_further(hash, key) }
     }
 
+    /// The hashes of many keys, of the `base` lines and one `tunnel` line that all of them have as far as flows can tell, as
+    /// [`cache_hash`](Self::cache_hash) has them. `f` is called for each in turn.
+    #[inline(always)]
+    pub fn cache_hashes_with_tunnel(self, base: &[Line], tunnel: &FlowKey, mut f: impl FnMut(usize, u64)) {
+        let union = &self.subtables.union;
+        if union.lines & LINE_TUNNEL == 0 {
+            base.iter().enumerate().for_each(|(i, line)| f(i, self.hasher.line(line, &union.base)));
+            return;
+        }
+        let tunnel = self.hasher.line(&tunnel.lines()[TUNNEL], &union.whole.0.lines()[TUNNEL]);
+        for (i, line) in base.iter().enumerate() {
+            f(i, self.hasher.join(self.hasher.line(line, &union.base), tunnel));
+        }
+    }
+
     #[inline(never)]
     fn cache_hash_further(self, mut hash: u64, key: PacketKey<'_>) -> u64 {
-        if key.lines == WITH_TUNNEL {
-            return self.hasher.further(hash, key.line(TUNNEL), &self.subtables.union.whole.0.lines()[TUNNEL]);
-        }
         for i in 1..LINES {
             if self.subtables.union.lines & key.lines & 1 << i != 0 {
                 hash = self.hasher.further(hash, key.line(i), &self.subtables.union.whole.0.lines()[i]);

@@ -67,11 +67,24 @@ struct Scratch {
     longest: usize,
     /// Bytes of the round.
     bytes: u64,
-    /// All packets of the last round were of one flow, so that this one's may well be. First rounds and later ones apart.
-    expect_one_flow: [bool; 2],
+    /// For how many rounds of one flow each it will not be tried whether all packets look alike. First rounds and later ones apart.
+    patience: [u8; 2],
     /// Lines 1 and up of the packets that have any.
     more: Box<[FlowKey; BURST_MAX]>,
 }
+
+impl Scratch {
+    /// Learns whether a round's packets were all of one flow.
+    #[inline(always)]
+    fn learn<const FIRST: bool>(&mut self, one_flow: bool) {
+        let patience = &mut self.patience[usize::from(!FIRST)];
+        *patience = if one_flow { patience.saturating_sub(1) } else { (*patience).max(1) };
+    }
+}
+
+/// Rounds of one flow that pass until it is tried again whether packets look alike, after it was tried in vain: one flow may well have
+/// packets that others tell apart.
+const PATIENCE: u8 = 32;
 
 /// Places of the grouping's hash table.
 const SLOTS: usize = 128;
@@ -143,7 +156,7 @@ impl Worker {
                 sheds: false,
                 longest: 0,
                 bytes: 0,
-                expect_one_flow: [false; 2],
+                patience: [1; 2],
                 more: vec![FlowKey::default(); BURST_MAX].try_into().expect("as many as asked for"),
             }),
             groups: Box::new(Groups {
@@ -242,7 +255,8 @@ impl Worker {
 
     #[inline(always)]
     fn burst<O: Observer>(&mut self, packets: &mut [Packet], now: Nanos, sink: &mut dyn Sink, observer: &mut O) {
-        let Worker { datapath, reader, cache, executor, counters, column, scratch, groups, missed, again, .. } = self;
+        let Worker { datapath, reader, cache, executor, counters, column, scratch, groups, missed, again, level } = self;
+        let level = *level;
         let shared = &*datapath.shared;
         let burst = reader.enter();
         let published = shared.settings.load(&burst);
@@ -271,7 +285,7 @@ impl Worker {
                 *r = a.packet;
             }
             exec.depth = depth;
-            round.again(&mut exec, n, &burst, observer);
+            round.again(level, &mut exec, n, &burst, observer);
         }
         exec.flush();
         if O::ACTIVE {
@@ -284,7 +298,8 @@ impl Worker {
     }
 
     fn run_program(&mut self, packets: &mut [Packet], program: &Program, now: Nanos, sink: &mut dyn Sink) {
-        let Worker { datapath, reader, executor, counters, again, cache, column, scratch, groups, missed, .. } = self;
+        let Worker { datapath, reader, executor, counters, again, cache, column, scratch, groups, missed, level } = self;
+        let level = *level;
         let shared = &*datapath.shared;
         let burst = reader.enter();
         let published = shared.settings.load(&burst);
@@ -321,7 +336,7 @@ impl Worker {
                 *r = a.packet;
             }
             exec.depth = depth;
-            round.again(&mut exec, n, &burst, &mut Nobody);
+            round.again(level, &mut exec, n, &burst, &mut Nobody);
         }
         exec.flush();
         counters.packets_in.add(n as u64);
@@ -410,8 +425,18 @@ type Running<'x, 'o> = Exec<'x, Outer<'o>>;
 impl<'a, 'b> Round<'a, 'b> {
     /// A round of recirculated packets. Not inlined: once in the machine code is enough for the rarer case.
     #[inline(never)]
-    fn again<O: Observer>(&mut self, exec: &mut Running<'_, '_>, n: usize, burst: &Burst<'_>, observer: &mut O) {
-        self.run::<O, false>(exec, n, burst, observer);
+    fn again<O: Observer>(
+        &mut self,
+        level: Level,
+        exec: &mut Running<'_, '_>,
+        n: usize,
+        burst: &Burst<'_>,
+        observer: &mut O,
+    ) {
+        level.run(
+            #[inline(always)]
+            || self.run::<O, false>(exec, n, burst, observer),
+        );
     }
 
     /// A round over the packets in `refs`. In the `FIRST` round these are the batch's own, in order.
@@ -493,7 +518,7 @@ impl<'a, 'b> Round<'a, 'b> {
         let (mut tcp_flags, mut longest, mut bytes) = (0, 0, 0);
         // Comparing with the first packet is a third of the work of hashing and looking up. It is tried only where the last
         // round suggests that it will do.
-        let mut comparing = self.scratch.expect_one_flow[0];
+        let mut comparing = self.scratch.patience[0] == 0;
         let view = self.view;
         self.scratch.plain = true;
         for i in 0..n {
@@ -529,73 +554,74 @@ impl<'a, 'b> Round<'a, 'b> {
         self.scratch.bytes = bytes;
         if comparing && self.view.differ(&self.scratch.base[..n]) {
             self.hash_all(n);
+            self.scratch.patience[0] = PATIENCE;
             comparing = false;
         }
         comparing
     }
 
-    /// As `extract`, of a later round: most packets have just come out of a tunnel, and their headers are at hand.
+    /// As `extract`, of a later round: most packets have just come out of one tunnel, and their headers are at hand.
     #[inline(always)]
     fn extract_again(&mut self, exec: &mut Running<'_, '_>, n: usize) -> bool {
         let (mut tcp_flags, mut longest, mut bytes) = (0, 0, 0);
-        let mut comparing = self.scratch.expect_one_flow[1];
-        let (mut extras, mut cut, mut first_lines) = (0, 0, 0);
-        // Until an extra or something cut is found.
+        let (mut extras, mut cut) = (0, 0);
+        // So many packets from the front are of one kind: with a tunnel line, or without.
+        let (mut alike, mut kind) = (0, LINE_BASE);
         self.scratch.plain = false;
         for i in 0..n {
             let r = self.scratch.refs[i];
             extras |= u16::from(r >= EXTRA_BASE);
-            let packet = exec.packet(r);
+            let (packet, ext) = exec.packet_and_ext(r);
             let len = packet.len();
             self.scratch.len[i] = len as u16;
             longest = longest.max(len);
             bytes += len as u64;
-            let known = if packet.ext == 0 {
-                extract_base(packet).map(|line| (line, LINE_BASE))
+            let (known, lines) = if packet.ext == 0 {
+                (extract_base(packet), LINE_BASE)
             } else {
-                let (packet, ext) = exec.packet_and_ext(r);
                 cut |= ext.cut;
                 let tunnel = &mut self.scratch.more[i].tunnel;
-                extract_base_and_tunnel(packet, ext, tunnel).map(|line| (line, LINE_BASE | LINE_TUNNEL))
+                (extract_base_and_tunnel(packet, ext, tunnel), LINE_BASE | LINE_TUNNEL)
             };
-            let hash = match known {
-                Some((line, lines)) => {
+            match known {
+                Some(line) => {
                     tcp_flags |= line[3];
                     self.scratch.base[i] = line;
                     self.scratch.lines[i] = lines;
                     if i == 0 {
-                        first_lines = lines;
+                        kind = lines;
                     }
-                    if comparing && lines == first_lines {
-                        continue;
+                    if alike == i && lines == kind {
+                        alike += 1;
+                    } else {
+                        self.scratch.hash[i] = self.view.cache_hash(self.key(i as u16));
                     }
-                    if core::mem::take(&mut comparing) {
-                        self.hash_all(i);
-                    }
-                    self.view.cache_hash(self.key(i as u16))
                 }
-                None => {
-                    if core::mem::take(&mut comparing) {
-                        self.hash_all(i);
-                    }
-                    self.extract_any(exec, r, i, &mut tcp_flags)
-                }
-            };
-            self.cache.view().prefetch(hash);
-            self.scratch.hash[i] = hash;
+                None => self.scratch.hash[i] = self.extract_any(exec, r, i, &mut tcp_flags),
+            }
         }
         self.scratch.tcp_flags = tcp_flags & TCP_FLAGS_WORD;
         self.scratch.longest = longest;
         self.scratch.bytes = bytes;
         self.scratch.sheds = extras == 0 && cut == 0;
-        if comparing
-            && (self.view.differ(&self.scratch.base[..n])
-                || first_lines & LINE_TUNNEL != 0 && self.view.differ_in_tunnel(&self.scratch.more[..n]))
-        {
-            self.hash_all(n);
-            comparing = false;
+        let (view, cache) = (self.view, self.cache.view());
+        let Scratch { base, more, hash, patience, .. } = &mut *self.scratch;
+        let one_tunnel = kind == LINE_BASE || !view.differ_in_tunnel(&more[..alike]);
+        if one_tunnel && alike == n && patience[1] == 0 {
+            if !view.differ(&base[..n]) {
+                return true;
+            }
+            patience[1] = PATIENCE;
         }
-        comparing
+        if one_tunnel && kind != LINE_BASE {
+            view.cache_hashes_with_tunnel(&base[..alike], &more[0], |i, it| hash[i] = it);
+        } else {
+            for i in 0..alike {
+                self.scratch.hash[i] = view.cache_hash(self.key(i as u16));
+            }
+        }
+        self.scratch.hash[..n].iter().for_each(|&hash| cache.prefetch(hash));
+        false
     }
 
     /// Of a later round whose packets are all output and nothing else: their rarer metadata is not needed any more. Without it they
@@ -707,7 +733,7 @@ impl<'a, 'b> Round<'a, 'b> {
                 Some(found)
                     if lines[i] != 0
                         && found.matches_base(&base[i])
-                        && (found.is_base() || further(found, &base[i], lines[i], &more[i])) =>
+                        && (found.is_base() || beyond_base(found, &base[i], lines[i], &more[i])) =>
                 {
                     found
                 }
@@ -752,7 +778,7 @@ impl<'a, 'b> Round<'a, 'b> {
         } else {
             (0..n).for_each(|i| each(i, tcp_flags_of(base[i][3] & TCP_FLAGS_WORD)));
         }
-        self.scratch.expect_one_flow[usize::from(!FIRST)] = flows == 0;
+        self.scratch.learn::<FIRST>(flows == 0);
         let scratch = &*self.scratch;
         if ports == 0 {
             return exec.output_plain(first, &scratch.refs[..n], scratch.longest);
@@ -865,7 +891,7 @@ impl<'a, 'b> Round<'a, 'b> {
     fn execute<const FIRST: bool>(&mut self, exec: &mut Running<'_, '_>, n: usize, burst: &Burst<'_>) {
         let first = self.scratch.flow[0];
         let others = self.scratch.flow[..n].iter().fold(0, |d, f| d | f ^ first);
-        self.scratch.expect_one_flow[usize::from(!FIRST)] = others == 0;
+        self.scratch.learn::<FIRST>(others == 0);
         if others == 0 {
             if first != NO_FLOW && n != 0 {
                 self.one_flow(exec, first, n, burst);
@@ -977,6 +1003,13 @@ impl<'a, 'b> Round<'a, 'b> {
             }
         }
     }
+}
+
+/// True if the flow, which looks at further lines, matches in them.
+#[inline(always)]
+fn beyond_base(flow: &Entry<FlowValue>, base: &Line, lines: LineSet, more: &FlowKey) -> bool {
+    let at_hand = if lines == LINE_BASE | LINE_TUNNEL { flow.matches_tunnel(more) } else { None };
+    at_hand.unwrap_or_else(|| further(flow, base, lines, more))
 }
 
 /// Not inlined, so that a key is put together only where it is needed.

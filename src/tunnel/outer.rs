@@ -4,8 +4,8 @@ use super::contract::{Carrier, Options};
 use crate::flow::key::{TUNNEL_CSUM, TunnelLine};
 use crate::packet::buffer::NONE;
 use crate::packet::{DropReason, Packet, PacketFlags};
-use crate::wire::{checksum, ip, ipv4, ipv6, udp};
-use zerocopy::byteorder::network_endian::U64;
+use crate::wire::{checksum, ethernet, ip, ipv4, ipv6, udp};
+use zerocopy::byteorder::network_endian::{U16, U64};
 use zerocopy::{FromBytes, FromZeros};
 
 /// Where the tunnel's own header begins, and where what the carrier carries ends.
@@ -18,6 +18,52 @@ pub(super) struct Outer {
 /// Checks the outer headers of `packet`, at the offsets that extraction found, and writes what they say to `tunnel`.
 #[inline(always)]
 pub(super) fn check(
+    packet: &Packet,
+    tunnel: &mut TunnelLine,
+    carrier: Carrier,
+    options: &Options,
+) -> Result<Outer, DropReason> {
+    if carrier == Carrier::Udp
+        && let Some(outer) = check_usual(packet, tunnel)
+    {
+        return Ok(outer);
+    }
+    check_any(packet, tunnel, carrier, options)
+}
+
+/// As [`check_any`], of an untagged IPv4 header without options and a UDP header without checksum; `None` if they are something else or
+/// not right.
+#[inline(always)]
+fn check_usual(packet: &Packet, tunnel: &mut TunnelLine) -> Option<Outer> {
+    const L3: usize = ethernet::HEADER_LEN;
+    const L4: usize = L3 + ipv4::HEADER_LEN;
+    const AT: usize = L4 + udp::HEADER_LEN;
+    let bytes = packet.data();
+    let h: &[u8; AT] = bytes.first_chunk()?;
+    let (total, len) = (usize::from(u16::from_be_bytes([h[16], h[17]])), usize::from(u16::from_be_bytes([h[38], h[39]])));
+    let is_usual = (packet.l3, packet.l4) == (L3 as u16, L4 as u16)
+        && h[14] == 0x45
+        && [h[20] & 0x3f, h[21]] == [0; 2]
+        && h[23] == ip::UDP
+        && [h[40], h[41]] == [0; 2]
+        && (udp::HEADER_LEN..=total.wrapping_sub(ipv4::HEADER_LEN)).contains(&len)
+        && total <= bytes.len() - L3;
+    if !is_usual || !packet.flags.contains(PacketFlags::CHECKSUM_GOOD) && !checksum::is_right_v4(h[L3..L4].first_chunk()?)
+    {
+        return None;
+    }
+    *tunnel = TunnelLine {
+        ipv4_src: [h[26], h[27], h[28], h[29]],
+        ipv4_dst: [h[30], h[31], h[32], h[33]],
+        tp_src: U16::from_bytes([h[34], h[35]]),
+        tp_dst: U16::from_bytes([h[36], h[37]]),
+        ..blank(h[15], h[22])
+    };
+    Some(Outer { at: AT, end: L4 + len })
+}
+
+#[inline(never)]
+fn check_any(
     packet: &Packet,
     tunnel: &mut TunnelLine,
     carrier: Carrier,

@@ -49,8 +49,8 @@ pub struct Template {
     /// First source port, and how many there are.
     source_ports: (u16, u16),
     inherit: Inherit,
-    /// `inherit` asks for something.
-    inherits: bool,
+    /// Untagged IPv4 and UDP without a checksum, at most 64 bytes, and nothing comes from the inner packet: as most tunnels are.
+    is_usual: bool,
 }
 
 /// Why headers were refused.
@@ -101,7 +101,7 @@ impl Template {
             ip.total_len.set(0);
             ip.checksum.set(0);
             let pseudo = pseudo_v4(ip.src, ip.dst, ip.proto, 0);
-            (l3 + ipv4::HEADER_LEN, Sum::default().bytes(&bytes[..ipv4::HEADER_LEN]), pseudo)
+            (l3 + ipv4::HEADER_LEN, Sum::default().bytes(&bytes[..ipv4::HEADER_LEN]).folded(), pseudo)
         };
         let mut udp_sum = None;
         if carrier == Carrier::Udp {
@@ -117,6 +117,8 @@ impl Template {
             }
         }
         let (first, last) = SOURCE_PORTS;
+        let at = (l3, l4, is_v6, carrier, header.len() <= USUAL_MAX);
+        let is_usual = at == (USUAL_L3, USUAL_L4, false, Carrier::Udp, true) && udp_sum.is_none();
         Ok(Template {
             kind,
             header,
@@ -127,7 +129,7 @@ impl Template {
             udp_sum,
             source_ports: (first, last - first + 1),
             inherit: Inherit::NONE,
-            inherits: false,
+            is_usual,
         })
     }
 
@@ -142,7 +144,7 @@ impl Template {
     #[must_use]
     pub fn with_inherit(mut self, inherit: Inherit) -> Template {
         self.inherit = inherit;
-        self.inherits = inherit != Inherit::NONE;
+        self.is_usual &= inherit == Inherit::NONE;
         self
     }
 
@@ -169,29 +171,32 @@ impl Template {
     /// an IP packet can be; nothing is changed then.
     #[inline(always)]
     pub fn push(&self, packet: &mut Packet, entropy: u32) -> Result<(), DropReason> {
-        let (len, l3, l4) = (self.header.len(), self.l3 as usize, self.l4 as usize);
+        let (len, l3) = (self.header.len(), self.l3 as usize);
         let total = packet.len() + len - l3;
         if total > PACKET_LEN_MAX - l3 {
             return Err(DropReason::TxTooLong);
         }
-        let inherited = if self.inherits { self.inherited(packet) } else { None };
-        if !packet.push_front(len) {
-            return Err(DropReason::NoHeadroom);
-        }
-        let (header, inner) = packet.data_mut().split_at_mut(len);
-        copy(header, &self.header);
         let port = self.source_ports.0 + (u64::from(entropy) * u64::from(self.source_ports.1) >> 32) as u16;
-        // Nearly all are untagged IPv4 and UDP: then all places are known.
-        match header.first_chunk_mut::<{ USUAL_L4 + udp::HEADER_LEN }>() {
-            Some(head) if l3 == USUAL_L3 && l4 == USUAL_L4 && self.udp_sum.is_none() && inherited.is_none() => {
-                let ip = &mut head[USUAL_L3..];
-                ip[2..4].copy_from_slice(&(total as u16).to_be_bytes());
-                ip[10..12].copy_from_slice(&self.ip_sum.word(total as u16).finish().to_be_bytes());
-                let segment = &mut head[USUAL_L4..];
-                segment[..2].copy_from_slice(&port.to_be_bytes());
-                segment[4..6].copy_from_slice(&((total - ipv4::HEADER_LEN) as u16).to_be_bytes());
+        if self.is_usual {
+            if !packet.push_front(len) {
+                return Err(DropReason::NoHeadroom);
             }
-            _ => self.fill(header, inner, total, port, inherited),
+            copy(packet.data_mut(), &self.header);
+            if let Some(head) = packet.data_mut().first_chunk_mut::<{ USUAL_L4 + udp::HEADER_LEN }>() {
+                let total = total as u16;
+                head[16..18].copy_from_slice(&total.to_be_bytes());
+                head[24..26].copy_from_slice(&self.ip_sum.finish_with(total).to_be_bytes());
+                head[34..36].copy_from_slice(&port.to_be_bytes());
+                head[38..40].copy_from_slice(&(total - ipv4::HEADER_LEN as u16).to_be_bytes());
+            }
+        } else {
+            let inherited = if self.inherit == Inherit::NONE { None } else { self.inherited(packet) };
+            if !packet.push_front(len) {
+                return Err(DropReason::NoHeadroom);
+            }
+            let (header, inner) = packet.data_mut().split_at_mut(len);
+            header.copy_from_slice(&self.header);
+            self.fill(header, inner, total, port, inherited);
         }
         packet.l2_5 = NONE;
         packet.l3 = self.l3;
@@ -219,7 +224,7 @@ impl Template {
             }
         } else if let Ok((header, _)) = ipv4::Header::mut_from_prefix(ip) {
             header.total_len.set(total as u16);
-            header.checksum.set(self.ip_sum.word(total as u16).finish());
+            header.checksum.set(self.ip_sum.finish_with(total as u16));
             if let Some(inherited) = inherited {
                 header.tos = inherited.tos(self.inherit, header.tos);
                 if self.inherit.ttl {
@@ -277,6 +282,8 @@ impl Template {
     }
 }
 
+/// The longest header that is copied in two moves.
+const USUAL_MAX: usize = 64;
 const USUAL_L3: usize = ethernet::HEADER_LEN;
 const USUAL_L4: usize = USUAL_L3 + ipv4::HEADER_LEN;
 
@@ -296,21 +303,19 @@ impl Inherited {
     }
 }
 
-/// `to` and `from` are of one length. In two overlapping moves where that is possible, which is where a call of `memcpy` would cost
-/// as much as all else.
+/// Copies `from`, of 32 to [`USUAL_MAX`] bytes, to the front of `to`: in two moves that may overlap. A call of `memcpy` would cost as much
+/// as all else.
 #[inline(always)]
 fn copy(to: &mut [u8], from: &[u8]) {
-    let halves = (to.len() <= 64).then_some(());
-    if let (Some(()), Some(first), Some(last)) = (halves, from.first_chunk::<32>(), from.last_chunk::<32>()) {
-        let (first, last) = (*first, *last);
+    if let (Some(first), Some(last)) = (from.first_chunk::<{ USUAL_MAX / 2 }>(), from.last_chunk::<{ USUAL_MAX / 2 }>())
+        && let Some(to) = to.get_mut(..from.len())
+    {
         if let Some(to) = to.first_chunk_mut() {
-            *to = first;
+            *to = *first;
         }
         if let Some(to) = to.last_chunk_mut() {
-            *to = last;
+            *to = *last;
         }
-    } else {
-        to.copy_from_slice(from);
     }
 }
 
