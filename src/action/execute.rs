@@ -22,7 +22,7 @@ use super::{ethernet, hash, mpls, nsh, set_field, ttl, tunnel, vlan};
 use crate::flow::Ext;
 use crate::flow::action::{Action, SetField, Userspace};
 use crate::flow::extract::{ExtractOptions, extract_whole};
-use crate::flow::key::{LINE_OPTIONS, LINE_TUNNEL};
+use crate::flow::key::{LINE_OPTIONS, LINE_TUNNEL, LineSet};
 use crate::meter::MeterTable;
 use crate::packet::{DropReason, Fate, Owner, Packet, PacketFlags, PoolCache, buffer};
 use crate::port::driver::{BURST_MAX, EXTRA_BASE, TxBurst};
@@ -118,6 +118,9 @@ pub struct Executor {
     transmitted: usize,
     tx: Transmit,
     recirculated: Vec<Recirculated>,
+    /// Packets of the batch that are to be taken out of tunnel `pop_port`, all at once.
+    pops: Vec<u16>,
+    pop_port: u32,
     pool: PoolCache,
     random: u64,
     /// What was counted since the owner last took it.
@@ -157,6 +160,8 @@ impl Executor {
             transmitted: 0,
             tx: Transmit::new(),
             recirculated: Vec::with_capacity(REFS),
+            pops: Vec::with_capacity(BURST_MAX),
+            pop_port: 0,
             pool,
             random: seed | 1,
             tally: Tally::default(),
@@ -219,6 +224,32 @@ impl Executor {
     /// Moves the packets that wait for another lookup to `out`, in order.
     pub fn take_recirculated(&mut self, out: &mut Vec<Recirculated>) {
         out.append(&mut self.recirculated);
+    }
+
+    /// Puts off taking `group`, plain packets of the batch, out of tunnel `port`; false if others wait that are of another.
+    #[inline(always)]
+    pub fn defer_pop(&mut self, port: u32, group: &[u16]) -> bool {
+        if !self.pops.is_empty() && self.pop_port != port {
+            return false;
+        }
+        self.pop_port = port;
+        self.pops.extend_from_slice(group);
+        true
+    }
+
+    /// The tunnel port that packets wait to be taken out of.
+    #[inline(always)]
+    pub fn deferred_pops(&self) -> Option<u32> {
+        (!self.pops.is_empty()).then_some(self.pop_port)
+    }
+
+    /// Moves the packets that wait to be taken out of a tunnel to the front of `refs`; returns how many they are.
+    #[inline(always)]
+    pub fn take_pops(&mut self, refs: &mut [u16; BURST_MAX]) -> usize {
+        let n = self.pops.len().min(BURST_MAX);
+        refs[..n].copy_from_slice(&self.pops[..n]);
+        self.pops.clear();
+        n
     }
 
     #[inline(always)]
@@ -712,10 +743,13 @@ impl<O: Outside> Exec<'_, O> {
             }
             done += 1;
         }
+        if done < group.len() {
+            return done + self.tunnel_push_any(template, out_port, &mut group[done..], plain);
+        }
         if let Some(longest) = plain {
             *longest += template.len();
         }
-        if done == group.len() { done } else { done + self.tunnel_push_any(template, out_port, &mut group[done..], plain) }
+        done
     }
 
     #[cold]
@@ -724,7 +758,32 @@ impl<O: Outside> Exec<'_, O> {
         self.push(group, template.len(), plain, |p| tunnel::push(p, template, out_port, extract))
     }
 
-    fn tunnel_pop(&mut self, port: u32, group: &[u16]) {
+    /// Gives packet `r` of the batch the rarer metadata that `key` has in `lines`; false if there is no place for it.
+    pub fn give_tunnel(&mut self, r: u16, key: &crate::flow::FlowKey, lines: LineSet) -> bool {
+        let Executor { exts, free_exts, .. } = &mut *self.executor;
+        let Some(place) = free_exts.pop() else { return false };
+        self.batch[r as usize].ext = place;
+        let ext = &mut exts[place as usize];
+        ext.clear();
+        ext.tunnel = key.tunnel;
+        ext.lines = LINE_TUNNEL;
+        if lines & LINE_OPTIONS != 0 {
+            // The first of the lines, see `open_usual`.
+            ext.options = [0; 256];
+            ext.options[..64].copy_from_slice(&key.options[..64]);
+            ext.lines |= LINE_OPTIONS;
+        }
+        true
+    }
+
+    /// Has packet `r`, which is out of a tunnel, looked up again.
+    pub fn look_up_again(&mut self, r: u16, depth: u8) {
+        self.executor.tally.recirculated += 1;
+        self.executor.recirculated.push(Recirculated { packet: r, depth });
+    }
+
+    /// Takes the packets out of the tunnel that comes out of `port`, and has them looked up again.
+    pub fn tunnel_pop(&mut self, port: u32, group: &[u16]) {
         let depth = self.depth + 1;
         let tunnels = self.settings.tunnels;
         let tunnel = match tunnels.get(&port) {

@@ -103,6 +103,15 @@ impl Program {
         compile(actions, NESTING_MAX)
     }
 
+    /// The tunnel port, if the program does nothing but take packets out of that tunnel.
+    #[inline(always)]
+    pub fn only_pop(&self) -> Option<u32> {
+        match *self.ops {
+            [Op::TunnelPop(port)] => Some(port),
+            _ => None,
+        }
+    }
+
     /// The port, if the program does nothing but send the packet there.
     pub fn only_output(&self) -> Option<u32> {
         match *self.ops {

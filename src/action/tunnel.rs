@@ -1,8 +1,9 @@
 //! `tnl_push` and `tnl_pop`.
 
 use super::hash;
-use crate::flow::Ext;
 use crate::flow::extract::ExtractOptions;
+use crate::flow::key::LineSet;
+use crate::flow::{Ext, FlowKey};
 use crate::packet::{DropReason, Packet};
 use crate::tunnel::{Template, Tunnel};
 
@@ -32,9 +33,22 @@ pub fn push(
 #[inline(always)]
 pub fn pop(packet: &mut Packet, ext: &mut Ext, tunnel: &Tunnel, port: u32) -> Result<(), DropReason> {
     crate::tunnel::open(packet, ext, tunnel.kind, &tunnel.options)?;
+    arrive(packet, port);
+    Ok(())
+}
+
+/// As [`pop`] for the most frequent packets; the metadata goes to `key`. `None`, and nothing is changed, for others.
+#[inline(always)]
+pub fn pop_usual(packet: &mut Packet, key: &mut FlowKey, tunnel: &Tunnel, port: u32) -> Option<LineSet> {
+    let lines = crate::tunnel::open_usual(packet, key, tunnel.kind, &tunnel.options)?;
+    arrive(packet, port);
+    Some(lines)
+}
+
+#[inline(always)]
+fn arrive(packet: &mut Packet, port: u32) {
     (packet.in_port, packet.recirc_id) = (port, 0);
     forget_connection(packet);
-    Ok(())
 }
 
 #[inline(always)]

@@ -526,3 +526,5 @@ fn flow_that_a_burst_installs_tells_packets_apart_when_they_go_round_again() {
         assert!(dport != 53 || info.number == number, "the number was to be used again");
     }
 }
+
+mod tunnels;

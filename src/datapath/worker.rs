@@ -14,6 +14,7 @@ use super::table::{FlowPut, FlowValue};
 use super::upcall::{Answer, Miss, Punt, Upcall};
 use super::{Datapath, Published};
 use crate::action::Program;
+use crate::action::tunnel;
 use crate::action::execute::{Exec, Executor, Outside, Recirculated, Settings, Tally};
 use crate::cache::exact::ExactCache;
 use crate::cache::megaflow::{Entry, MegaflowView, PacketKey};
@@ -25,6 +26,7 @@ use crate::packet::{DropReason, Fate, Owner, Packet, PoolCache};
 use crate::port::driver::{BURST_MAX, EXTRA_BASE, TxBurst};
 use crate::sync::qsbr::{Burst, Reader};
 use crate::time::Nanos;
+use crate::tunnel::Tunnel;
 use crate::wire::simd::Level;
 
 /// Where a worker's packets go.
@@ -273,9 +275,13 @@ impl Worker {
         for (i, r) in scratch.refs[..n].iter_mut().enumerate() {
             *r = i as u16;
         }
-        let mut round = Round { view: shared.megaflows.view(&burst), cache, column, scratch, groups, missed, counters };
+        let view = shared.megaflows.view(&burst);
+        let mut round = Round { view, cache, column, scratch, groups, missed, counters, level };
         round.run::<O, true>(&mut exec, n, &burst, observer);
         let bytes = round.scratch.bytes;
+        if let Some(port) = exec.executor.deferred_pops() {
+            round.pop(&mut exec, port, &burst);
+        }
         // Recirculated packets go round in order of depth, a burst at a time.
         loop {
             exec.executor.take_recirculated(again);
@@ -285,7 +291,7 @@ impl Worker {
                 *r = a.packet;
             }
             exec.depth = depth;
-            round.again(level, &mut exec, n, &burst, observer);
+            round.again(&mut exec, n, &burst, observer);
         }
         exec.flush();
         if O::ACTIVE {
@@ -327,7 +333,8 @@ impl Worker {
             }
         }
         exec.run(program, &group[..valid], None);
-        let mut round = Round { view: shared.megaflows.view(&burst), cache, column, scratch, groups, missed, counters };
+        let view = shared.megaflows.view(&burst);
+        let mut round = Round { view, cache, column, scratch, groups, missed, counters, level };
         loop {
             exec.executor.take_recirculated(again);
             let Some(&Recirculated { depth, .. }) = again.first() else { break };
@@ -336,7 +343,7 @@ impl Worker {
                 *r = a.packet;
             }
             exec.depth = depth;
-            round.again(level, &mut exec, n, &burst, &mut Nobody);
+            round.again(&mut exec, n, &burst, &mut Nobody);
         }
         exec.flush();
         counters.packets_in.add(n as u64);
@@ -366,6 +373,9 @@ fn count_tally(tally: &Tally, counters: &WorkerCounters) {
     counters.copies_transmitted.add(tally.copies_transmitted);
     counters.moved.add(tally.moved);
     counters.recirculated.add(tally.recirculated);
+    if tally.copies == 0 {
+        return;
+    }
     for (counter, n) in counters.copies_dropped.iter().zip(tally.copies_dropped) {
         if n != 0 {
             counter.add(n);
@@ -382,6 +392,7 @@ struct Round<'a, 'b> {
     groups: &'a mut Groups,
     missed: &'a mut Vec<u16>,
     counters: &'a WorkerCounters,
+    level: Level,
 }
 
 /// What running a group of a round's packets needs, apart from the scratch.
@@ -391,6 +402,8 @@ struct Whole<'a, 'b> {
     column: &'a FlowColumn,
     plain: bool,
     longest: usize,
+    /// Packets that are only to be taken out of a tunnel wait for the round's others.
+    defers: bool,
 }
 
 impl Whole<'_, '_> {
@@ -415,7 +428,13 @@ impl Whole<'_, '_> {
         match entry.value.only_output() {
             Some(port) if self.plain => exec.output_plain(port, refs, self.longest),
             Some(port) => exec.output(port, refs),
-            None => exec.run(entry.value.program(burst), refs, self.plain.then_some(self.longest)),
+            None => {
+                let program = entry.value.program(burst);
+                match program.only_pop() {
+                    Some(port) if self.defers && exec.executor.defer_pop(port, refs) => {}
+                    _ => exec.run(program, refs, self.plain.then_some(self.longest)),
+                }
+            }
         }
     }
 }
@@ -425,15 +444,8 @@ type Running<'x, 'o> = Exec<'x, Outer<'o>>;
 impl<'a, 'b> Round<'a, 'b> {
     /// A round of recirculated packets. Not inlined: once in the machine code is enough for the rarer case.
     #[inline(never)]
-    fn again<O: Observer>(
-        &mut self,
-        level: Level,
-        exec: &mut Running<'_, '_>,
-        n: usize,
-        burst: &Burst<'_>,
-        observer: &mut O,
-    ) {
-        level.run(
+    fn again<O: Observer>(&mut self, exec: &mut Running<'_, '_>, n: usize, burst: &Burst<'_>, observer: &mut O) {
+        self.level.run(
             #[inline(always)]
             || self.run::<O, false>(exec, n, burst, observer),
         );
@@ -457,6 +469,20 @@ impl<'a, 'b> Round<'a, 'b> {
         if O::ACTIVE {
             observer.stage(Stage::Extract);
         }
+        self.carry_on::<O, FIRST>(exec, n, one_flow, false, burst, observer);
+    }
+
+    /// What comes after extraction. With `bare`, of a later round, the packets' tunnel metadata is in the scratch alone.
+    #[inline(always)]
+    fn carry_on<O: Observer, const FIRST: bool>(
+        &mut self,
+        exec: &mut Running<'_, '_>,
+        n: usize,
+        one_flow: bool,
+        mut bare: bool,
+        burst: &Burst<'_>,
+        observer: &mut O,
+    ) {
         self.scratch.outs = 0;
         if one_flow && n != 0 {
             if let Some(number) = self.exact_once(n) {
@@ -465,10 +491,11 @@ impl<'a, 'b> Round<'a, 'b> {
                     self.scratch.flow[..n].fill(number);
                     self.tell(exec, 0..n as u16, Tier::Exact, observer);
                 }
-                if !FIRST && self.view.flow(number).is_some_and(|flow| flow.value.only_output().is_some()) {
-                    self.shed(exec, n);
+                if !FIRST {
+                    let outputs = self.view.flow(number).is_some_and(|flow| flow.value.only_output().is_some());
+                    self.keep_or_shed(exec, n, bare, outputs);
                 }
-                self.one_flow(exec, number, n, burst);
+                self.one_flow::<FIRST>(exec, number, n, burst);
                 if O::ACTIVE {
                     observer.stage(Stage::Execute);
                 }
@@ -482,6 +509,10 @@ impl<'a, 'b> Round<'a, 'b> {
             self.tell(exec, 0..n as u16, Tier::Exact, observer);
         }
         if !self.missed.is_empty() {
+            if !FIRST && bare {
+                self.keep_or_shed(exec, n, true, false);
+                bare = false;
+            }
             let asked = if O::ACTIVE { self.missed.clone() } else { Vec::new() };
             self.megaflow();
             if O::ACTIVE {
@@ -495,8 +526,8 @@ impl<'a, 'b> Round<'a, 'b> {
                 }
             }
         }
-        if !FIRST && self.scratch.outs == n {
-            self.shed(exec, n);
+        if !FIRST {
+            self.keep_or_shed(exec, n, bare, self.scratch.outs == n);
         }
         if self.scratch.plain && self.scratch.outs == n && n != 0 {
             self.forward::<FIRST>(exec, n);
@@ -506,6 +537,105 @@ impl<'a, 'b> Round<'a, 'b> {
         if O::ACTIVE {
             observer.stage(Stage::Execute);
         }
+    }
+
+    /// Takes the packets that wait for it out of the tunnel of `port`, and gives them their second round. Those that are nothing out of the
+    /// ordinary, most of them, never get a place for rarer metadata nor go through the list of those that recirculate.
+    #[inline(never)]
+    fn pop(&mut self, exec: &mut Running<'_, '_>, port: u32, burst: &Burst<'_>) {
+        let n = exec.executor.take_pops(&mut self.scratch.refs);
+        let tunnels = exec.settings.tunnels;
+        let Some(tunnel) = tunnels.get(&port) else {
+            return exec.tunnel_pop(port, &self.scratch.refs[..n]);
+        };
+        exec.depth = 1;
+        self.level.run(
+            #[inline(always)]
+            || self.pop_and_carry_on(exec, tunnel, port, n, burst),
+        );
+        exec.depth = 0;
+    }
+
+    #[inline(always)]
+    fn pop_and_carry_on(
+        &mut self,
+        exec: &mut Running<'_, '_>,
+        tunnel: &Tunnel,
+        port: u32,
+        n: usize,
+        burst: &Burst<'_>,
+    ) {
+        let (mut kept, mut all_lines) = (0, 0);
+        let (mut tcp_flags, mut longest, mut bytes) = (0, 0, 0);
+        for i in 0..n.min(BURST_MAX) {
+            let r = self.scratch.refs[i];
+            let packet = &mut exec.batch[r as usize];
+            let key = &mut self.scratch.more[kept];
+            let Some(lines) = tunnel::pop_usual(packet, key, tunnel, port) else {
+                exec.depth = 0;
+                exec.tunnel_pop(port, &[r]);
+                exec.depth = 1;
+                continue;
+            };
+            let Some(line) = extract_base(packet) else {
+                // The inner packet is of a rarer kind.
+                if exec.give_tunnel(r, key, lines) {
+                    exec.look_up_again(r, 1);
+                } else {
+                    exec.end(r, Fate::Dropped(DropReason::NoBuffer));
+                }
+                continue;
+            };
+            let len = packet.len();
+            let Scratch { base, lines: all, len: lens, refs, .. } = &mut *self.scratch;
+            base[kept] = line;
+            all[kept] = LINE_BASE | lines;
+            lens[kept] = len as u16;
+            refs[kept] = r;
+            tcp_flags |= line[3];
+            longest = longest.max(len);
+            bytes += len as u64;
+            // The first one's, and those in which any differs from it.
+            all_lines |= if kept == 0 { u32::from(lines) } else { u32::from(all[0] ^ all[kept]) << 16 };
+            kept += 1;
+        }
+        exec.executor.tally.recirculated += kept as u64;
+        if kept == 0 {
+            return;
+        }
+        let scratch = &mut *self.scratch;
+        scratch.tcp_flags = tcp_flags & TCP_FLAGS_WORD;
+        (scratch.longest, scratch.bytes) = (longest, bytes);
+        (scratch.plain, scratch.sheds) = (false, true);
+        let one_flow = if all_lines >> 16 == 0 {
+            self.hash_or_compare(kept, LINE_BASE | all_lines as LineSet)
+        } else {
+            self.hash_all(kept);
+            false
+        };
+        self.carry_on::<Nobody, false>(exec, kept, one_flow, true, burst, &mut Nobody);
+    }
+
+    /// Of a later round all of whose packets have the same `lines` of their keys: their hashes, or true if they look the same to all flows.
+    #[inline(always)]
+    fn hash_or_compare(&mut self, n: usize, lines: LineSet) -> bool {
+        let (view, cache) = (self.view, self.cache.view());
+        let Scratch { base, more, hash, patience, .. } = &mut *self.scratch;
+        if !view.differ_beyond(&more[..n], lines) {
+            if patience[1] == 0 {
+                if !view.differ(&base[..n]) {
+                    return true;
+                }
+                patience[1] = PATIENCE;
+            }
+            view.cache_hashes(&base[..n], &more[0], lines, |i, it| {
+                hash[i] = it;
+                cache.prefetch(it);
+            });
+        } else {
+            self.hash_all(n);
+        }
+        false
     }
 
     /// Keys of the packets in `refs`, and their hashes unless all packets look the same to every installed flow: then
@@ -604,35 +734,40 @@ impl<'a, 'b> Round<'a, 'b> {
         self.scratch.longest = longest;
         self.scratch.bytes = bytes;
         self.scratch.sheds = extras == 0 && cut == 0;
-        let (view, cache) = (self.view, self.cache.view());
-        let Scratch { base, more, hash, patience, .. } = &mut *self.scratch;
-        let one_tunnel = kind == LINE_BASE || !view.differ_in_tunnel(&more[..alike]);
-        if one_tunnel && alike == n && patience[1] == 0 {
-            if !view.differ(&base[..n]) {
-                return true;
-            }
-            patience[1] = PATIENCE;
+        if alike == n {
+            return self.hash_or_compare(n, kind);
         }
-        if one_tunnel && kind != LINE_BASE {
-            view.cache_hashes_with_tunnel(&base[..alike], &more[0], |i, it| hash[i] = it);
-        } else {
-            for i in 0..alike {
-                self.scratch.hash[i] = view.cache_hash(self.key(i as u16));
-            }
+        for i in 0..alike {
+            self.scratch.hash[i] = self.view.cache_hash(self.key(i as u16));
         }
+        let cache = self.cache.view();
         self.scratch.hash[..n].iter().for_each(|&hash| cache.prefetch(hash));
         false
     }
 
-    /// Of a later round whose packets are all output and nothing else: their rarer metadata is not needed any more. Without it they
-    /// are as plain as those of a first round, if none of them is a copy and none is to be cut.
+    /// Of a later round. If all its packets are only `output`, their rarer metadata is not needed any more, and without it they are as plain as
+    /// those of a first round, unless one of them is a copy or is to be cut. Else those that are `bare` get a place for it.
     #[inline(always)]
-    fn shed(&mut self, exec: &mut Running<'_, '_>, n: usize) {
-        if self.scratch.sheds {
-            for &r in &self.scratch.refs[..n] {
-                exec.free_ext(r);
+    fn keep_or_shed(&mut self, exec: &mut Running<'_, '_>, n: usize, bare: bool, output: bool) {
+        if !output {
+            if bare {
+                self.keep(exec, n);
+            }
+        } else if self.scratch.sheds {
+            if !bare {
+                self.scratch.refs[..n].iter().for_each(|&r| exec.free_ext(r));
             }
             self.scratch.plain = true;
+        }
+    }
+
+    /// Gives `n` packets a place for their tunnel metadata. There are as many places as packets can be.
+    #[inline(never)]
+    fn keep(&mut self, exec: &mut Running<'_, '_>, n: usize) {
+        for i in 0..n {
+            let (r, lines) = (self.scratch.refs[i], self.scratch.lines[i]);
+            let given = exec.give_tunnel(r, &self.scratch.more[i], lines);
+            debug_assert!(given, "the batch and its copies fit the table");
         }
     }
 
@@ -659,7 +794,7 @@ impl<'a, 'b> Round<'a, 'b> {
             Some(flow) => {
                 flow.matches(key)
                     && self.view.knows_base_of(flow)
-                    && (key.lines == LINE_BASE || self.view.knows_tunnel_of(flow))
+                    && (key.lines == LINE_BASE || self.view.knows_beyond_of(flow))
             }
             None => false,
         };
@@ -894,7 +1029,7 @@ impl<'a, 'b> Round<'a, 'b> {
         self.scratch.learn::<FIRST>(others == 0);
         if others == 0 {
             if first != NO_FLOW && n != 0 {
-                self.one_flow(exec, first, n, burst);
+                self.one_flow::<FIRST>(exec, first, n, burst);
             }
             return;
         }
@@ -903,9 +1038,9 @@ impl<'a, 'b> Round<'a, 'b> {
 
     /// Counts and runs the whole round as one group.
     #[inline(always)]
-    fn one_flow(&mut self, exec: &mut Running<'_, '_>, number: u32, n: usize, burst: &Burst<'_>) {
+    fn one_flow<const FIRST: bool>(&mut self, exec: &mut Running<'_, '_>, number: u32, n: usize, burst: &Burst<'_>) {
         let (bytes, flags) = (self.scratch.bytes, self.scratch.tcp_flags);
-        self.whole().group(exec, number, &self.scratch.refs[..n], bytes, flags, burst);
+        self.whole::<FIRST>().group(exec, number, &self.scratch.refs[..n], bytes, flags, burst);
     }
 
     /// The round's packets are of several flows.
@@ -962,14 +1097,14 @@ impl<'a, 'b> Round<'a, 'b> {
                 flags |= self.scratch.base[i][3];
                 *out = self.scratch.refs[i];
             }
-            self.whole().group(exec, number, &refs[..members.len()], bytes, flags & TCP_FLAGS_WORD, burst);
+            self.whole::<FIRST>().group(exec, number, &refs[..members.len()], bytes, flags & TCP_FLAGS_WORD, burst);
         }
     }
 
     /// Each packet of the round has its own flow.
     #[inline(always)]
     fn singles<const FIRST: bool>(&mut self, exec: &mut Running<'_, '_>, n: usize, burst: &Burst<'_>) {
-        let whole = self.whole();
+        let whole = self.whole::<FIRST>();
         for i in 0..n {
             let number = self.scratch.flow[i];
             if number == NO_FLOW {
@@ -983,8 +1118,9 @@ impl<'a, 'b> Round<'a, 'b> {
 
     /// What running a group needs.
     #[inline(always)]
-    fn whole(&self) -> Whole<'a, 'b> {
-        Whole { view: self.view, column: self.column, plain: self.scratch.plain, longest: self.scratch.longest }
+    fn whole<const FIRST: bool>(&self) -> Whole<'a, 'b> {
+        let Scratch { plain, longest, .. } = *self.scratch;
+        Whole { view: self.view, column: self.column, plain, longest, defers: FIRST && plain }
     }
 
     /// Tells an observer about those of `positions` whose flow `tier` has just found.
@@ -1008,7 +1144,7 @@ impl<'a, 'b> Round<'a, 'b> {
 /// True if the flow, which looks at further lines, matches in them.
 #[inline(always)]
 fn beyond_base(flow: &Entry<FlowValue>, base: &Line, lines: LineSet, more: &FlowKey) -> bool {
-    let at_hand = if lines == LINE_BASE | LINE_TUNNEL { flow.matches_tunnel(more) } else { None };
+    let at_hand = if lines & LINE_TUNNEL != 0 { flow.matches_tunnel(more, lines) } else { None };
     at_hand.unwrap_or_else(|| further(flow, base, lines, more))
 }
 

@@ -67,8 +67,13 @@ pub(super) fn tos_at(bytes: &[u8], at: usize, ethertype: u16) -> Option<u8> {
 /// [`DropReason::TunnelEcn`], see [`inner`].
 #[inline(always)]
 pub(super) fn decapsulate(packet: &mut Packet, at: usize, layer3: Option<u16>, tos: u8) -> Result<(), DropReason> {
-    // Only these two outer marks change anything.
-    if !matches!(tos & MASK, CE | ECT_1) { Ok(()) } else { mark(packet, at, layer3, tos) }
+    if changes(tos) { mark(packet, at, layer3, tos) } else { Ok(()) }
+}
+
+/// True if the outer mark `tos` may change an inner one.
+#[inline(always)]
+pub(super) const fn changes(tos: u8) -> bool {
+    matches!(tos & MASK, CE | ECT_1)
 }
 
 #[inline(never)]

@@ -1,8 +1,8 @@
 //! Geneve (RFC 8926).
 
 use super::contract::{Opened, Options};
-use crate::flow::Ext;
-use crate::flow::key::{LINE_OPTIONS, TUNNEL_GENEVE, TUNNEL_KEY, TUNNEL_OAM, TunnelLine};
+use crate::flow::key::{LINE_OPTIONS, LINE_TUNNEL, LineSet, TUNNEL_GENEVE, TUNNEL_KEY, TUNNEL_OAM, TunnelLine};
+use crate::flow::{Ext, FlowKey};
 use crate::packet::DropReason;
 use crate::wire::ethernet;
 use zerocopy::byteorder::network_endian::U64;
@@ -74,6 +74,48 @@ pub(super) fn open(bytes: &[u8], options: &Options, ext: &mut Ext) -> Result<Ope
     }
     Ok(Opened { len: LEN + options_len, layer3 })
 }
+
+/// [`open`] of a header with few options, all of which are understood, in front of an Ethernet frame; returns its length, and the lines of the
+/// key that it filled.
+#[inline(always)]
+pub(super) fn open_usual(bytes: &[u8], known: &Options, key: &mut FlowKey) -> Option<(usize, LineSet)> {
+    let head: &[u8; LEN] = bytes.first_chunk()?;
+    let [words, bits, high, low, ..] = *head;
+    let len = usize::from(words & 0x3f) * 4;
+    if words & 0xc0 != 0 || bits & (O | C) != 0 || u16::from_be_bytes([high, low]) != ethernet::TEB {
+        return None;
+    }
+    key.tunnel.id = U64::new(u64::from_be_bytes(*head) >> 8 & 0xff_ffff);
+    key.tunnel.flags = TUNNEL_KEY;
+    if len == 0 {
+        return Some((LEN, LINE_TUNNEL));
+    }
+    let data = bytes.get(LEN..LEN + len)?;
+    let line = key.options.first_chunk_mut::<USUAL_OPTIONS>()?;
+    *line = [0; USUAL_OPTIONS];
+    line.get_mut(..len)?.copy_from_slice(data);
+    let mut at = 0;
+    while at < len {
+        // A critical option makes its header critical too, so that there is none here unless a sender lies.
+        let [.., kind, size] = *line.get(at..)?.first_chunk::<OPTION_LEN>()?;
+        if kind & OPTION_CRITICAL != 0 && known.known_options.is_some() {
+            return None;
+        }
+        line[at + 3] = size & 0x1f;
+        at += OPTION_LEN + usize::from(size & 0x1f) * 4;
+    }
+    if at > len {
+        return None;
+    }
+    key.tunnel.flags |= TUNNEL_GENEVE;
+    key.tunnel.opts[0] = words & 0x3f;
+    Some((LEN + len, LINE_TUNNEL | LINE_FIRST_OPTIONS))
+}
+
+/// Bytes of options that fit the first of their lines.
+const USUAL_OPTIONS: usize = 64;
+/// That line's bit.
+const LINE_FIRST_OPTIONS: LineSet = LINE_OPTIONS & LINE_OPTIONS.wrapping_neg();
 
 #[inline(always)]
 fn keep_options(bytes: &[u8], known: &Options, ext: &mut Ext) -> Result<(), DropReason> {

@@ -1,11 +1,11 @@
 //! The outer IP and UDP headers of a packet that a tunnel brought.
 
 use super::contract::{Carrier, Options};
-use crate::flow::key::{TUNNEL_CSUM, TunnelLine};
+use crate::flow::key::{Line, TUNNEL_CSUM, TunnelLine};
 use crate::packet::buffer::NONE;
 use crate::packet::{DropReason, Packet, PacketFlags};
 use crate::wire::{checksum, ethernet, ip, ipv4, ipv6, udp};
-use zerocopy::byteorder::network_endian::{U16, U64};
+use zerocopy::byteorder::network_endian::U64;
 use zerocopy::{FromBytes, FromZeros};
 
 /// Where the tunnel's own header begins, and where what the carrier carries ends.
@@ -34,7 +34,7 @@ pub(super) fn check(
 /// As [`check_any`], of an untagged IPv4 header without options and a UDP header without checksum; `None` if they are something else or
 /// not right.
 #[inline(always)]
-fn check_usual(packet: &Packet, tunnel: &mut TunnelLine) -> Option<Outer> {
+pub(super) fn check_usual(packet: &Packet, tunnel: &mut TunnelLine) -> Option<Outer> {
     const L3: usize = ethernet::HEADER_LEN;
     const L4: usize = L3 + ipv4::HEADER_LEN;
     const AT: usize = L4 + udp::HEADER_LEN;
@@ -52,14 +52,25 @@ fn check_usual(packet: &Packet, tunnel: &mut TunnelLine) -> Option<Outer> {
     {
         return None;
     }
-    *tunnel = TunnelLine {
-        ipv4_src: [h[26], h[27], h[28], h[29]],
-        ipv4_dst: [h[30], h[31], h[32], h[33]],
-        tp_src: U16::from_bytes([h[34], h[35]]),
-        tp_dst: U16::from_bytes([h[36], h[37]]),
-        ..blank(h[15], h[22])
-    };
+    let line: &mut Line = zerocopy::transmute_mut!(tunnel);
+    *line = [
+        0,
+        u64::from_ne_bytes(*h[26..].first_chunk()?),
+        0,
+        0,
+        0,
+        0,
+        word_of(h[15], h[22], *h[34..].first_chunk()?),
+        0,
+    ];
     Some(Outer { at: AT, end: L4 + len })
+}
+
+/// The seventh word of a tunnel line: TOS, TTL, no flags yet, and both ports.
+#[inline(always)]
+fn word_of(tos: u8, ttl: u8, ports: [u8; 4]) -> u64 {
+    let (low, high) = (u16::from_ne_bytes([tos, ttl]), u32::from_ne_bytes(ports));
+    if cfg!(target_endian = "little") { u64::from(low) | u64::from(high) << 32 } else { u64::from(low) << 48 | u64::from(high) }
 }
 
 #[inline(never)]

@@ -50,6 +50,15 @@ pub(super) fn open(bytes: &[u8], options: &Options, tunnel: &mut TunnelLine) -> 
     extended(word, options, tunnel)
 }
 
+/// [`open`] of a header without extensions; returns its length.
+#[inline(always)]
+pub(super) fn open_usual(bytes: &[u8], tunnel: &mut TunnelLine) -> Option<usize> {
+    let word = u64::from_be_bytes(*bytes.first_chunk::<LEN>()?);
+    tunnel.id = U64::new(word >> 8 & 0xff_ffff);
+    tunnel.flags = TUNNEL_KEY;
+    (word & !(0xff_ffff << 8) == u64::from(I) << 32).then_some(LEN)
+}
+
 #[inline(never)]
 fn extended(word: u64, options: &Options, tunnel: &mut TunnelLine) -> Result<Opened, DropReason> {
     let mut flags = (word >> 32) as u32;
