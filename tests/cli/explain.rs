@@ -140,6 +140,24 @@ fn decisions_copies_and_ends_are_told() {
 }
 
 #[test]
+fn what_is_wrong_with_the_flows_is_told_in_one_form() {
+    let same = "in_port(1), actions:2\nin_port(1),eth(), actions:3\n";
+    for (text, line, what) in [
+        (&b"# one\nin_port(1), actions:clone(meter(4)),2\n"[..], 2, "meter(4): no line of the file defines meter 4"),
+        (same.as_bytes(), 2, "the flow exists"),
+        (b"meter 1 pps 5\nmeter 1000000 pps 5\n", 2, "meter 1000000: meter id 1000000 is not below "),
+        (b"# one\n\nin_port(1), actions:2 # caf\xe9\n", 3, "not UTF-8"),
+        (b"in_port(1), actions:frobnicate\n", 1, "column 21: an action"),
+    ] {
+        let flows = File::new("wrong", text);
+        for command in ["explain", "replay"] {
+            let error = wye_err(&[command, TRACE, "--flows", flows.name()]);
+            assert!(error.contains(&format!("{}:{line}: {what}", flows.name())), "{error}");
+        }
+    }
+}
+
+#[test]
 fn a_packet_may_be_typed() {
     let hex = "ff:ff:ff:ff:ff:ff 02:00:00:00:00:01 0806 0001080006040001 020000000001 0a000001 000000000000 0a000009";
     let text = explain(&[hex]);
