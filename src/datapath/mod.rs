@@ -9,6 +9,7 @@
 //!        └── flow put/get/del/dump, upkeep ◀── Upcall ring ◀──────────── misses, userspace ──┘  └──▶ Sink
 //! ```
 
+pub mod explain;
 pub mod observe;
 pub mod poll;
 pub mod stats;

@@ -15,6 +15,7 @@ use super::upcall::{Answer, Miss, Punt, Upcall};
 use super::{Datapath, Published};
 use crate::action::Program;
 use crate::action::execute::{Exec, Executor, Outside, Recirculated, Settings, Tally};
+use crate::action::step::Step;
 use crate::cache::exact::ExactCache;
 use crate::cache::megaflow::{Entry, MegaflowView, PacketKey};
 use crate::flow::action::{Action, Userspace};
@@ -245,7 +246,7 @@ impl Worker {
         let published = shared.settings.load(&burst);
         let n = packets.len();
         executor.begin(n);
-        let mut outer = Outer { sink, published, datapath, counters, now, burst: &burst };
+        let mut outer = Outer { sink, observer, published, datapath, counters, now, burst: &burst };
         let mut exec = Exec {
             executor,
             batch: packets,
@@ -257,7 +258,7 @@ impl Worker {
             *r = i as u16;
         }
         let mut round = Round { view: shared.megaflows.view(&burst), cache, column, scratch, groups, missed, counters };
-        round.run::<O, true>(&mut exec, n, &burst, observer);
+        round.run::<O, true>(&mut exec, n, &burst);
         let bytes = round.scratch.bytes;
         // Recirculated packets go round in order of depth, a burst at a time.
         loop {
@@ -268,11 +269,11 @@ impl Worker {
                 *r = a.packet;
             }
             exec.depth = depth;
-            round.again(&mut exec, n, &burst, observer);
+            round.again(&mut exec, n, &burst);
         }
         exec.flush();
         if O::ACTIVE {
-            observer.stage(Stage::Transmit);
+            exec.outside.observer.stage(Stage::Transmit);
         }
         counters.packets_in.add(n as u64);
         counters.bytes_in.add(bytes);
@@ -288,7 +289,8 @@ impl Worker {
         let n = packets.len();
         executor.begin(n);
         let bytes: u64 = packets.iter().map(|p| p.len() as u64).sum();
-        let mut outer = Outer { sink, published, datapath, counters, now, burst: &burst };
+        let observer = &mut Nobody;
+        let mut outer = Outer { sink, observer, published, datapath, counters, now, burst: &burst };
         let mut exec = Exec {
             executor,
             batch: packets,
@@ -318,7 +320,7 @@ impl Worker {
                 *r = a.packet;
             }
             exec.depth = depth;
-            round.again(&mut exec, n, &burst, &mut Nobody);
+            round.again(&mut exec, n, &burst);
         }
         exec.flush();
         counters.packets_in.add(n as u64);
@@ -378,9 +380,9 @@ struct Whole<'a, 'b> {
 impl Whole<'_, '_> {
     /// Counts and runs one group.
     #[inline(always)]
-    fn group(
+    fn group<O: Observer>(
         self,
-        exec: &mut Running<'_, '_>,
+        exec: &mut Running<'_, '_, O>,
         number: u32,
         refs: &[u16],
         bytes: u64,
@@ -394,7 +396,7 @@ impl Whole<'_, '_> {
         if let Some(cell) = self.column.cell(number) {
             cell.count(refs.len() as u64, bytes, tcp_flags_of(tcp_flags), exec.settings.now);
         }
-        match entry.value.only_output() {
+        match entry.value.only_output().filter(|_| !O::STEPS) {
             Some(port) if self.plain => exec.output_plain(port, refs, self.longest),
             Some(port) => exec.output(port, refs),
             None => exec.run(entry.value.program(burst), refs, self.plain.then_some(self.longest)),
@@ -402,44 +404,38 @@ impl Whole<'_, '_> {
     }
 }
 
-type Running<'x, 'o> = Exec<'x, Outer<'o>>;
+type Running<'x, 'o, O> = Exec<'x, Outer<'o, O>>;
 
 impl<'a, 'b> Round<'a, 'b> {
     /// A round of recirculated packets. Not inlined: once in the machine code is enough for the rarer case.
     #[inline(never)]
-    fn again<O: Observer>(&mut self, exec: &mut Running<'_, '_>, n: usize, burst: &Burst<'_>, observer: &mut O) {
-        self.run::<O, false>(exec, n, burst, observer);
+    fn again<O: Observer>(&mut self, exec: &mut Running<'_, '_, O>, n: usize, burst: &Burst<'_>) {
+        self.run::<O, false>(exec, n, burst);
     }
 
     /// A round over the packets in `refs`. In the `FIRST` round these are the batch's own, in order.
     #[inline(always)]
-    fn run<O: Observer, const FIRST: bool>(
-        &mut self,
-        exec: &mut Running<'_, '_>,
-        n: usize,
-        burst: &Burst<'_>,
-        observer: &mut O,
-    ) {
+    fn run<O: Observer, const FIRST: bool>(&mut self, exec: &mut Running<'_, '_, O>, n: usize, burst: &Burst<'_>) {
         // Also tells the compiler that no index below `n` is out of the scratch arrays' bounds.
         let n = n.min(BURST_MAX);
         if O::ACTIVE {
-            observer.round(n);
+            exec.outside.observer.round(n);
         }
-        let one_flow = self.extract::<FIRST>(exec, n);
+        let one_flow = self.extract::<O, FIRST>(exec, n);
         if O::ACTIVE {
-            observer.stage(Stage::Extract);
+            exec.outside.observer.stage(Stage::Extract);
         }
         self.scratch.outs = 0;
         if one_flow && n != 0 {
             if let Some(number) = self.exact_once(n) {
                 if O::ACTIVE {
-                    observer.stage(Stage::Exact);
+                    exec.outside.observer.stage(Stage::Exact);
                     self.scratch.flow[..n].fill(number);
-                    self.tell(exec, 0..n as u16, Tier::Exact, observer);
+                    self.tell(exec, 0..n as u16, Tier::Exact);
                 }
                 self.one_flow(exec, number, n, burst);
                 if O::ACTIVE {
-                    observer.stage(Stage::Execute);
+                    exec.outside.observer.stage(Stage::Execute);
                 }
                 return;
             }
@@ -447,37 +443,37 @@ impl<'a, 'b> Round<'a, 'b> {
             self.exact(n);
         }
         if O::ACTIVE {
-            observer.stage(Stage::Exact);
-            self.tell(exec, 0..n as u16, Tier::Exact, observer);
+            exec.outside.observer.stage(Stage::Exact);
+            self.tell(exec, 0..n as u16, Tier::Exact);
         }
         if !self.missed.is_empty() {
             let asked = if O::ACTIVE { self.missed.clone() } else { Vec::new() };
             self.megaflow();
             if O::ACTIVE {
-                observer.stage(Stage::Megaflow);
-                self.tell(exec, asked, Tier::Megaflow, observer);
+                exec.outside.observer.stage(Stage::Megaflow);
+                self.tell(exec, asked, Tier::Megaflow);
             }
             if !self.missed.is_empty() {
-                self.upcall(exec, burst, observer);
+                self.upcall(exec, burst);
                 if O::ACTIVE {
-                    observer.stage(Stage::Upcall);
+                    exec.outside.observer.stage(Stage::Upcall);
                 }
             }
         }
-        if self.scratch.plain && self.scratch.outs == n && n != 0 {
+        if !O::STEPS && self.scratch.plain && self.scratch.outs == n && n != 0 {
             self.forward(exec, n);
         } else {
-            self.execute::<FIRST>(exec, n, burst);
+            self.execute::<O, FIRST>(exec, n, burst);
         }
         if O::ACTIVE {
-            observer.stage(Stage::Execute);
+            exec.outside.observer.stage(Stage::Execute);
         }
     }
 
     /// Keys of the packets in `refs`, and their hashes unless all packets look the same to every installed flow: then
     /// this returns true, and one lookup serves them all. Invalid packets are ended; their `lines` are 0.
     #[inline(always)]
-    fn extract<const FIRST: bool>(&mut self, exec: &mut Running<'_, '_>, n: usize) -> bool {
+    fn extract<O: Observer, const FIRST: bool>(&mut self, exec: &mut Running<'_, '_, O>, n: usize) -> bool {
         for i in 0..n.min(AHEAD) {
             exec.packet(self.scratch.refs[i]).prefetch();
         }
@@ -561,7 +557,13 @@ impl<'a, 'b> Round<'a, 'b> {
 
     /// The parser for whatever is not the most frequent kind of packet.
     #[inline(never)]
-    fn extract_any(&mut self, exec: &mut Running<'_, '_>, r: u16, at: usize, tcp_flags: &mut u64) -> u64 {
+    fn extract_any<O: Observer>(
+        &mut self,
+        exec: &mut Running<'_, '_, O>,
+        r: u16,
+        at: usize,
+        tcp_flags: &mut u64,
+    ) -> u64 {
         let options = exec.settings.extract;
         let mut packet = exec.packet(r).take();
         self.scratch.plain &= packet.ext == 0;
@@ -647,7 +649,7 @@ impl<'a, 'b> Round<'a, 'b> {
     /// Counts and outputs a round all of whose packets go to the port in `out` and nowhere else. Packets in a row for one port are
     /// queued together; to group them by flow would cost more than it saves.
     #[inline(always)]
-    fn forward(&mut self, exec: &mut Running<'_, '_>, n: usize) {
+    fn forward<O: Observer>(&mut self, exec: &mut Running<'_, '_, O>, n: usize) {
         let (cells, now) = (self.column.cells(), exec.settings.now);
         let Scratch { base, flow, out, len, tcp_flags, .. } = &*self.scratch;
         let (first, first_flow) = (out[0], flow[0]);
@@ -700,7 +702,7 @@ impl<'a, 'b> Round<'a, 'b> {
     /// Upcalls for what is left in `missed`.
     #[cold]
     #[inline(never)]
-    fn upcall<O: Observer>(&mut self, exec: &mut Running<'_, '_>, burst: &Burst<'_>, observer: &mut O) {
+    fn upcall<O: Observer>(&mut self, exec: &mut Running<'_, '_, O>, burst: &Burst<'_>) {
         for at in 0..self.missed.len() {
             let i = self.missed[at];
             // An earlier miss of this burst may have installed the flow. A fresh view also sees a mask that is new.
@@ -711,7 +713,7 @@ impl<'a, 'b> Round<'a, 'b> {
                 self.counters.megaflow_hits.add(1);
                 self.counters.subtable_probes.add(probes as u64);
                 if O::ACTIVE {
-                    self.tell(exec, [i], Tier::Megaflow, observer);
+                    self.tell(exec, [i], Tier::Megaflow);
                 }
                 continue;
             }
@@ -719,13 +721,14 @@ impl<'a, 'b> Round<'a, 'b> {
             let key = self.whole_key(i);
             let r = self.scratch.refs[i as usize];
             if O::ACTIVE {
-                observer.lookup(exec.packet(r), &key, Tier::Miss, None);
+                let (packet, _, outside) = exec.watched(r);
+                outside.observer.lookup(r, packet, &key, Tier::Miss, None);
             }
             self.miss(exec, r, &key);
         }
     }
 
-    fn miss(&mut self, exec: &mut Running<'_, '_>, r: u16, key: &FlowKey) {
+    fn miss<O: Observer>(&mut self, exec: &mut Running<'_, '_, O>, r: u16, key: &FlowKey) {
         let published = exec.outside.published;
         let Some(handler) = &published.handler else {
             return exec.end(r, Fate::Dropped(DropReason::Miss));
@@ -774,7 +777,7 @@ impl<'a, 'b> Round<'a, 'b> {
 
     /// Groups the round's packets by flow, counts them, and runs the flows' actions.
     #[inline(always)]
-    fn execute<const FIRST: bool>(&mut self, exec: &mut Running<'_, '_>, n: usize, burst: &Burst<'_>) {
+    fn execute<O: Observer, const FIRST: bool>(&mut self, exec: &mut Running<'_, '_, O>, n: usize, burst: &Burst<'_>) {
         let first = self.scratch.flow[0];
         let others = self.scratch.flow[..n].iter().fold(0, |d, f| d | f ^ first);
         self.scratch.expect_one_flow = others == 0;
@@ -784,19 +787,19 @@ impl<'a, 'b> Round<'a, 'b> {
             }
             return;
         }
-        self.by_flow::<FIRST>(exec, n, burst);
+        self.by_flow::<O, FIRST>(exec, n, burst);
     }
 
     /// Counts and runs the whole round as one group.
     #[inline(always)]
-    fn one_flow(&mut self, exec: &mut Running<'_, '_>, number: u32, n: usize, burst: &Burst<'_>) {
+    fn one_flow<O: Observer>(&mut self, exec: &mut Running<'_, '_, O>, number: u32, n: usize, burst: &Burst<'_>) {
         let (bytes, flags) = (self.scratch.bytes, self.scratch.tcp_flags);
         self.whole().group(exec, number, &self.scratch.refs[..n], bytes, flags, burst);
     }
 
     /// The round's packets are of several flows.
     #[inline(always)]
-    fn by_flow<const FIRST: bool>(&mut self, exec: &mut Running<'_, '_>, n: usize, burst: &Burst<'_>) {
+    fn by_flow<O: Observer, const FIRST: bool>(&mut self, exec: &mut Running<'_, '_, O>, n: usize, burst: &Burst<'_>) {
         let Groups { slots, flow, len, of, sorted } = &mut *self.groups;
         let scratch = &*self.scratch;
         slots.fill(0);
@@ -818,7 +821,7 @@ impl<'a, 'b> Round<'a, 'b> {
         }
         let groups = groups.min(BURST_MAX);
         if groups == n {
-            return self.singles::<FIRST>(exec, n, burst);
+            return self.singles::<O, FIRST>(exec, n, burst);
         }
         // Where each group starts in `sorted`, then its members in order of arrival.
         let mut start = 0;
@@ -854,7 +857,7 @@ impl<'a, 'b> Round<'a, 'b> {
 
     /// Each packet of the round has its own flow.
     #[inline(always)]
-    fn singles<const FIRST: bool>(&mut self, exec: &mut Running<'_, '_>, n: usize, burst: &Burst<'_>) {
+    fn singles<O: Observer, const FIRST: bool>(&mut self, exec: &mut Running<'_, '_, O>, n: usize, burst: &Burst<'_>) {
         let whole = self.whole();
         for i in 0..n {
             let number = self.scratch.flow[i];
@@ -874,18 +877,14 @@ impl<'a, 'b> Round<'a, 'b> {
     }
 
     /// Tells an observer about those of `positions` whose flow `tier` has just found.
-    fn tell<O: Observer>(
-        &self,
-        exec: &mut Running<'_, '_>,
-        positions: impl IntoIterator<Item = u16>,
-        tier: Tier,
-        observer: &mut O,
-    ) {
+    fn tell<O: Observer>(&self, exec: &mut Running<'_, '_, O>, positions: impl IntoIterator<Item = u16>, tier: Tier) {
         for i in positions {
             let number = self.scratch.flow[i as usize];
             if number != NO_FLOW {
                 let key = self.whole_key(i);
-                observer.lookup(exec.packet(self.scratch.refs[i as usize]), &key, tier, Some(number));
+                let r = self.scratch.refs[i as usize];
+                let (packet, _, outside) = exec.watched(r);
+                outside.observer.lookup(r, packet, &key, tier, Some(number));
             }
         }
     }
@@ -906,9 +905,10 @@ fn tcp_flags_of(word: u64) -> u64 {
     u64::from(if cfg!(target_endian = "little") { ((word >> 32) as u16).swap_bytes() } else { (word >> 16) as u16 })
 }
 
-/// The executor's outside: the sink, the handler, the ring.
-struct Outer<'o> {
+/// The executor's outside: the sink, the observer, the handler, the ring.
+struct Outer<'o, O> {
     sink: &'o mut dyn Sink,
+    observer: &'o mut O,
     published: &'o Published,
     datapath: &'o Datapath,
     counters: &'o WorkerCounters,
@@ -916,7 +916,7 @@ struct Outer<'o> {
     burst: &'o Burst<'o>,
 }
 
-impl Outer<'_> {
+impl<O> Outer<'_, O> {
     /// Puts a packet onto the upcall ring, in a pool buffer; the packet's fate.
     fn queue(&mut self, packet: &mut Packet, key: &FlowKey, request: Option<&Arc<Userspace>>) -> Fate {
         let pool = self.datapath.pool();
@@ -944,7 +944,13 @@ fn copy_to(pool: &crate::packet::Pool, packet: &Packet) -> Option<Packet> {
     Some(copy)
 }
 
-impl Outside for Outer<'_> {
+impl<O: Observer> Outside for Outer<'_, O> {
+    const WATCHED: bool = O::STEPS;
+
+    fn step(&mut self, r: u16, step: Step<'_>) {
+        self.observer.step(r, step);
+    }
+
     #[inline]
     fn transmit(&mut self, port: u32, burst: TxBurst<'_>) -> (usize, DropReason) {
         self.sink.transmit(port, burst)

@@ -4,6 +4,7 @@
 //! it, and then there is nothing left for others to send.
 
 use super::{Exec, Executor, NONE, Outside, Plain};
+use crate::action::step::Step;
 use crate::packet::{DropReason, Fate};
 use crate::port::driver::{BURST_MAX, EXTRA_BASE, TxBurst};
 use crate::port::table::PORTS_MAX;
@@ -109,6 +110,16 @@ impl<O: Outside> Exec<'_, O> {
         if at == 0 && !group.is_empty() {
             self.executor.tx.active.push((way.slot, way.port));
         }
+        if O::WATCHED {
+            group.iter().for_each(|&r| self.tell_queued(r, port));
+        }
+    }
+
+    /// Tells that packet `r` waits to be sent.
+    #[cold]
+    fn tell_queued(&mut self, r: u16, port: u32) {
+        let len = self.packet(r).len();
+        self.outside.step(r, Step::Queued { port, len });
     }
 
     /// Outputs to several ports with which a list ends.
@@ -187,6 +198,9 @@ impl<O: Outside> Exec<'_, O> {
 
     #[inline(always)]
     fn enqueue(&mut self, way: Way, r: u16) {
+        if O::WATCHED {
+            self.tell_queued(r, way.port);
+        }
         let mixed = r >= EXTRA_BASE;
         let queue = &mut self.executor.tx.queues[way.slot as usize];
         let at = queue.len as usize;
@@ -302,8 +316,10 @@ impl<O: Outside> Exec<'_, O> {
             if i < taken && r >= EXTRA_BASE && self.executor.stands_for[(r - EXTRA_BASE) as usize] == NONE {
                 self.executor.tally.copies_transmitted += 1;
                 self.free_extra(r);
+            } else if i < taken {
+                self.settle(r, Fate::Transmitted);
             } else {
-                self.end(r, if i < taken { Fate::Transmitted } else { Fate::Dropped(reason) });
+                self.end(r, Fate::Dropped(reason));
             }
         }
     }
