@@ -238,16 +238,18 @@ impl<O: Outside> Exec<'_, O> {
     #[cold]
     fn output_unusual(&mut self, way: Way, r: u16) {
         self.cut(r);
-        // Who sends has no use for the rarer metadata, and may take the descriptor that names its place.
+        if self.packet(r).len() > way.packet_len_max as usize {
+            return self.end(r, Fate::Dropped(DropReason::TxTooLong));
+        }
+        // Who sends may take the descriptor that names the place of the rarer metadata: what of it is of use is told before.
         let ext = core::mem::take(&mut self.packet(r).ext);
         if ext != 0 {
+            let packet =
+                if r < EXTRA_BASE { &self.batch[r as usize] } else { &self.executor.extra[(r - EXTRA_BASE) as usize] };
+            self.outside.sends(way.port, packet, &self.executor.exts[ext as usize]);
             self.executor.free_exts.push(ext);
         }
-        if self.packet(r).len() > way.packet_len_max as usize {
-            self.end(r, Fate::Dropped(DropReason::TxTooLong));
-        } else {
-            self.enqueue(way, r);
-        }
+        self.enqueue(way, r);
     }
 
     /// Sends everything that is queued.
