@@ -3,6 +3,7 @@
 //! Each test has a namespace of its own, see [`namespace`]; where that is not allowed it says `SKIP`.
 
 mod ask;
+mod counters;
 mod hosts;
 mod learning;
 mod life;
