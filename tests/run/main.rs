@@ -11,6 +11,7 @@ mod life;
 #[allow(dead_code)]
 #[path = "../ports/namespace.rs"]
 mod namespace;
+mod queues;
 mod storm;
 mod switch;
 mod vanish;
