@@ -58,14 +58,21 @@ pub trait Outside {
     /// True if [`Outside::transmit`] leaves the packets of a [shared](TxBurst::is_shared) burst as they are.
     fn shares(&self) -> bool;
 
-    /// The `userspace` action: `packet` may be changed. `Err` is the reason that counts as the packet's end if it goes no
+    /// The `userspace` action: `packet` may be changed; `is_copy` tells whether it is one of a packet that goes on. `Err` is the reason that counts as the packet's end if it goes no
     /// further; `Ok` gives actions to carry out on it.
     fn userspace(
         &mut self,
         request: &Arc<Userspace>,
         packet: &mut Packet,
         ext: Option<&Ext>,
+        is_copy: bool,
     ) -> Result<Vec<Action>, Fate>;
+
+    /// A packet with rarer metadata, which it loses here, waits to be sent: it is in a burst of [`Outside::transmit`] to `port` soon.
+    fn sends(&mut self, port: u32, packet: &Packet, ext: &Ext);
+
+    /// A packet of the batch with rarer metadata, which it loses here, has met its end unsent.
+    fn ends(&mut self, packet: &Packet, ext: &Ext);
 }
 
 /// What does not change during a burst.
@@ -683,6 +690,11 @@ impl<O: Outside> Exec<'_, O> {
         free_extras.push(r);
     }
 
+    /// True for a copy of a packet that goes on, or whose fate is decided elsewhere.
+    pub fn is_copy(&self, r: u16) -> bool {
+        self.stands_for(r).is_none()
+    }
+
     /// Decides a packet's fate and frees it if it is an extra.
     pub fn end(&mut self, r: u16, fate: Fate) {
         if O::WATCHED {
@@ -707,7 +719,11 @@ impl<O: Outside> Exec<'_, O> {
         if r >= EXTRA_BASE {
             self.free_extra(r);
         } else {
-            self.executor.free_ext(&mut self.batch[r as usize]);
+            let packet = &mut self.batch[r as usize];
+            if packet.ext != 0 {
+                self.outside.ends(packet, &self.executor.exts[packet.ext as usize]);
+                self.executor.free_ext(packet);
+            }
         }
     }
 
@@ -778,7 +794,8 @@ impl<O: Outside> Exec<'_, O> {
             let mut packet = self.packet(r).take();
             let ext = (packet.ext != 0).then(|| self.executor.exts[packet.ext as usize].clone());
             let place = packet.ext;
-            let answer = self.outside.userspace(request, &mut packet, ext.as_ref());
+            let is_copy = self.is_copy(r);
+            let answer = self.outside.userspace(request, &mut packet, ext.as_ref(), is_copy);
             if packet.owner() == Owner::Gone && place != 0 {
                 // It went onto the ring, without its metadata.
                 self.executor.free_exts.push(place);

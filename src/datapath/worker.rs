@@ -39,6 +39,17 @@ pub trait Sink {
     fn shares(&self) -> bool {
         false
     }
+
+    /// `packet`, which will be in a burst of [`Sink::transmit`] to `port` before this burst is over, has rarer metadata: what it carries
+    /// of that out of the switch is the sink's to keep. By default nothing.
+    fn sends(&mut self, port: u32, packet: &Packet, ext: &Ext) {
+        let _ = (port, packet, ext);
+    }
+
+    /// `packet`, one of those handed in, ends here unsent and has rarer metadata. Its descriptor stays its owner's.
+    fn ends(&mut self, packet: &Packet, ext: &Ext) {
+        let _ = (packet, ext);
+    }
 }
 
 /// No flow: not looked up yet, or not found.
@@ -176,6 +187,16 @@ impl Worker {
     /// Uses another instruction-set level than the detected one; one that the CPU lacks is lowered.
     pub fn set_level(&mut self, level: Level) {
         self.level = level.min(Level::of_cpu());
+    }
+
+    /// Rarer metadata for a packet that is carried next, empty at first; `None` if a burst of packets has some already.
+    pub fn ext_mut(&mut self, packet: &mut Packet) -> Option<&mut Ext> {
+        self.executor.ext_mut(packet)
+    }
+
+    /// Takes rarer metadata back from a packet that is not carried after all.
+    pub fn free_ext(&mut self, packet: &mut Packet) {
+        self.executor.free_ext(packet);
     }
 
     /// Carries `packets` to their fates: looks them up, runs their flows' actions, and hands what is to be sent to `sink`.
@@ -739,7 +760,8 @@ impl<'a, 'b> Round<'a, 'b> {
         let now = exec.settings.now;
         let mut packet = exec.packet(r).take();
         let ext = exec.executor.ext(packet.ext).cloned();
-        let answer = handler.miss(Miss { packet: &mut packet, ext: ext.as_ref(), key, now });
+        let is_copy = exec.is_copy(r);
+        let answer = handler.miss(Miss { packet: &mut packet, ext: ext.as_ref(), key, is_copy, now });
         let fate = match answer {
             Answer::Execute { actions, install } => {
                 *exec.packet(r) = packet;
@@ -765,6 +787,9 @@ impl<'a, 'b> Round<'a, 'b> {
             }
             Answer::Consumed => Fate::Upcall,
             Answer::Queue => {
+                if let Some(ext) = &ext {
+                    exec.outside.ends(&packet, ext);
+                }
                 exec.executor.free_ext(&mut packet);
                 exec.outside.queue(&mut packet, key, None)
             }
@@ -961,11 +986,20 @@ impl<O: Observer> Outside for Outer<'_, O> {
         self.sink.shares()
     }
 
+    fn sends(&mut self, port: u32, packet: &Packet, ext: &Ext) {
+        self.sink.sends(port, packet, ext);
+    }
+
+    fn ends(&mut self, packet: &Packet, ext: &Ext) {
+        self.sink.ends(packet, ext);
+    }
+
     fn userspace(
         &mut self,
         request: &Arc<Userspace>,
         packet: &mut Packet,
         ext: Option<&Ext>,
+        is_copy: bool,
     ) -> Result<Vec<Action>, Fate> {
         let _ = (self.counters, self.burst);
         if !self.published.upcalls_enabled {
@@ -975,7 +1009,7 @@ impl<O: Observer> Outside for Outer<'_, O> {
         let Some(handler) = &self.published.handler else {
             return Err(self.queue(packet, &key, Some(request)));
         };
-        match handler.punt(Punt { packet, ext, key: &key, request, now: self.now }) {
+        match handler.punt(Punt { packet, ext, key: &key, is_copy, request, now: self.now }) {
             Answer::Execute { actions, .. } => Ok(actions),
             Answer::Consumed => Err(Fate::Upcall),
             Answer::Queue => Err(self.queue(packet, &key, Some(request))),
