@@ -157,6 +157,12 @@ else
     skip abi "no abidw and abidiff: apt-get install abigail-tools"
 fi
 
+if reason=$(benches/instructions.sh --why-not); then
+    step instructions benches/instructions.sh --check
+else
+    skip instructions "$reason"
+fi
+
 # Building Open vSwitch takes minutes: where it was not built before, only continuous integration does it.
 if ! wanted ovs; then
     :

@@ -671,7 +671,7 @@ typedef struct wye_packet {
      */
     uint32_t skb_mark;
     /**
-     * QoS priority.
+     * QoS priority (`skb_priority` of a key).
      */
     uint32_t skb_priority;
     /**
@@ -1560,6 +1560,8 @@ wye_status wye_worker_execute(const struct wye_worker *worker,
 
 /**
  * Answers an upcall that was taken off the ring, as the callback would, and frees it. `answer->actions` are carried out by this worker.
+ * The packet had its fate, `upcall`, when it went onto the ring; what is carried out now counts as a packet of its own, as with
+ * `wye_worker_execute`.
  *
  * The owning thread; also from `release` and `upcall` of this worker. Takes `queued`, whatever it answers, unless that is `WYE_E_INVALID`.
  * `WYE_E_BUSY`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
@@ -1657,7 +1659,9 @@ wye_status wye_datapath_stats(const struct wye_datapath *datapath,
  * is freed.
  *
  * `packets_in` packets came in; each has one fate, so it is the sum of `transmitted`, `upcall`, `parked`, `delivered` and all
- * `dropped.REASON`. Copies that actions make are counted in `copies`, `copies_transmitted` and `copies_dropped.REASON` only.
+ * `dropped.REASON`. Copies that actions make are counted in `copies`, `copies_transmitted` and `copies_dropped.REASON` only. A packet that goes
+ * up and is answered by the callback counts once, with its last fate. What is carried out for a copy that went up, and for an upcall that was
+ * taken off the ring, counts as a packet of its own.
  *
  * Any thread; does not block. Since 0.1.
  */

@@ -67,6 +67,7 @@ describe(struct dp_packet *packet, struct wye_packet *w)
     w->recirc_id = packet->md.recirc_id;
     w->dp_hash = packet->md.dp_hash;
     w->skb_mark = packet->md.pkt_mark;
+    w->skb_priority = packet->md.skb_priority;
     if (dp_packet_rss_valid(packet)) {
         w->rss_hash = dp_packet_get_rss_hash(packet);
         w->flags = WYE_PKT_RSS_VALID;
@@ -84,6 +85,7 @@ undescribe(const struct wye_packet *w, struct dp_packet *packet)
     packet->md.recirc_id = w->recirc_id;
     packet->md.dp_hash = w->dp_hash;
     packet->md.pkt_mark = w->skb_mark;
+    packet->md.skb_priority = w->skb_priority;
 }
 
 /* A packet of ours with the bytes of one of the library's. */
@@ -96,6 +98,7 @@ copy(const struct wye_packet *w)
     packet->md.recirc_id = w->recirc_id;
     packet->md.dp_hash = w->dp_hash;
     packet->md.pkt_mark = w->skb_mark;
+    packet->md.skb_priority = w->skb_priority;
     packet->packet_type = htonl(w->packet_type);
     if (w->flags & WYE_PKT_RSS_VALID) {
         dp_packet_set_rss_hash(packet, w->rss_hash);
@@ -167,15 +170,6 @@ log_upcall(const struct dw_dp *dp, const struct dp_packet *packet, const struct 
 static int execute(struct dw_dp *, struct dp_packet *, const struct nlattr *, size_t, uint32_t flags, struct wye_packet *end)
     OVS_REQUIRES(dp->mutex);
 
-/* The QoS priority in a packet's key. No descriptor has it: it is in the key alone. */
-static uint32_t
-priority_of(const struct wye_upcall *upcall)
-{
-    const struct nlattr *priority = nl_attr_find__(upcall->key, upcall->key_len, OVS_KEY_ATTR_PRIORITY);
-
-    return priority ? nl_attr_get_u32(priority) : 0;
-}
-
 /* Asks Open vSwitch about a packet and does what it says. Takes 'packet'. */
 static int
 ask(struct dw_dp *dp, struct dp_packet *packet, const struct nlattr *userspace)
@@ -236,7 +230,6 @@ answer_upcall(void *carrier_, const struct wye_upcall *upcall, struct wye_answer
     if (dp->upcall_cb) {
         struct dp_packet *packet = copy(upcall->packet);
 
-        packet->md.skb_priority = priority_of(upcall);
         error = ask(dp, packet, upcall->action);
     }
     fat_rwlock_unlock(&dp->upcall_rwlock);
@@ -409,13 +402,6 @@ execute(struct dw_dp *dp, struct dp_packet *packet, const struct nlattr *actions
 
     describe(packet, w);
     ofpbuf_init(&translated, actions_len);
-    if (packet->md.skb_priority) {
-        /* A descriptor cannot bring a priority along, but an action can set it. */
-        size_t set = nl_msg_start_nested(&translated, OVS_ACTION_ATTR_SET);
-
-        nl_msg_put_u32(&translated, OVS_KEY_ATTR_PRIORITY, packet->md.skb_priority);
-        nl_msg_end_nested(&translated, set);
-    }
     ofpbuf_put(&translated, actions, actions_len);
     dw_actions_for_library(translated.data, translated.size);
     wye_status status = wye_worker_execute(carrier->worker, w, translated.data, translated.size, flags, dw_now_ns(), &detail);

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use self::transmit::Transmit;
 use super::bond::BondTable;
 use super::program::{Op, Program};
+use super::step::Step;
 use super::{ethernet, hash, mpls, nsh, set_field, ttl, tunnel, vlan};
 use crate::flow::Ext;
 use crate::flow::action::{Action, SetField, Userspace};
@@ -44,20 +45,35 @@ const NONE: u16 = u16::MAX;
 
 /// What the executor needs from outside: ports and the upcall handler.
 pub trait Outside {
+    /// True if somebody watches: the executor then takes packets one by one and tells of each [`Step`].
+    const WATCHED: bool = false;
+
+    /// Something happens to packet `r`.
+    fn step(&mut self, r: u16, step: Step<'_>) {
+        let _ = (r, step);
+    }
+
     /// Sends the burst to `port`. Returns how many packets were taken from its front, and why the next was not.
     fn transmit(&mut self, port: u32, burst: TxBurst<'_>) -> (usize, DropReason);
 
     /// True if [`Outside::transmit`] leaves the packets of a [shared](TxBurst::is_shared) burst as they are.
     fn shares(&self) -> bool;
 
-    /// The `userspace` action: `packet` may be changed. `Err` is the reason that counts as the packet's end if it goes no
+    /// The `userspace` action: `packet` may be changed; `is_copy` tells whether it is one of a packet that goes on. `Err` is the reason that counts as the packet's end if it goes no
     /// further; `Ok` gives actions to carry out on it.
     fn userspace(
         &mut self,
         request: &Arc<Userspace>,
         packet: &mut Packet,
         ext: Option<&Ext>,
+        is_copy: bool,
     ) -> Result<Vec<Action>, Fate>;
+
+    /// A packet with rarer metadata, which it loses here, waits to be sent: it is in a burst of [`Outside::transmit`] to `port` soon.
+    fn sends(&mut self, port: u32, packet: &Packet, ext: &Ext);
+
+    /// A packet of the batch with rarer metadata, which it loses here, has met its end unsent.
+    fn ends(&mut self, packet: &Packet, ext: &Ext);
 }
 
 /// What does not change during a burst.
@@ -280,8 +296,7 @@ impl<O: Outside> Exec<'_, O> {
     #[inline(always)]
     pub fn packet_and_ext(&mut self, r: u16) -> (&mut Packet, &Ext) {
         let Executor { extra, exts, .. } = &mut *self.executor;
-        let packet =
-            if r < EXTRA_BASE { &mut self.batch[r as usize] } else { &mut extra[(r - EXTRA_BASE) as usize] };
+        let packet = if r < EXTRA_BASE { &mut self.batch[r as usize] } else { &mut extra[(r - EXTRA_BASE) as usize] };
         let ext = &exts[packet.ext as usize];
         (packet, ext)
     }
@@ -307,7 +322,7 @@ impl<O: Outside> Exec<'_, O> {
     #[inline]
     pub fn run(&mut self, program: &Program, group: &[u16], plain: Plain) {
         let mut refs = [0u16; BURST_MAX];
-        for chunk in group.chunks(BURST_MAX) {
+        for chunk in group.chunks(if O::WATCHED { 1 } else { BURST_MAX }) {
             refs[..chunk.len()].copy_from_slice(chunk);
             self.list(program, &mut refs[..chunk.len()], plain);
         }
@@ -322,11 +337,49 @@ impl<O: Outside> Exec<'_, O> {
             if live.is_empty() {
                 return;
             }
-            n = self.op(op, live, last, &mut plain);
+            n = if O::WATCHED {
+                self.watched_op(op, live, last, &mut plain)
+            } else {
+                self.op(op, live, last, &mut plain)
+            };
         }
         for &r in &group[..n] {
             self.end_of_list(r);
         }
+    }
+
+    /// As `op`, action by action, and tells of each. The group is one packet: somebody watches.
+    #[cold]
+    fn watched_op(&mut self, op: &Op, group: &mut [u16], last: bool, plain: &mut Plain) -> usize {
+        let actions = op.actions();
+        let [action] = &actions[..] else {
+            // Joined for speed.
+            for (i, action) in actions.iter().enumerate() {
+                // A single one is not nested deeper than where it comes from.
+                let Ok(alone) = Program::compile(core::slice::from_ref(action)) else { continue };
+                if self.watched_op(&alone.ops[0], group, last && i + 1 == actions.len(), plain) == 0 {
+                    return 0;
+                }
+            }
+            return group.len();
+        };
+        debug_assert_eq!(group.len(), 1);
+        let r = group[0];
+        let (packet, ext, outside) = self.watched(r);
+        outside.step(r, Step::Begin { action, packet, ext });
+        let left = self.op(op, group, last, plain);
+        let r = if left == 0 { r } else { group[0] };
+        let (packet, ext, outside) = self.watched(r);
+        outside.step(r, Step::End { packet: (left != 0).then_some((packet, ext)) });
+        left
+    }
+
+    /// Packet `r`, its rarer metadata, and who may be told of it.
+    pub fn watched(&mut self, r: u16) -> (&Packet, Option<&Ext>, &mut O) {
+        let Executor { extra, exts, .. } = &*self.executor;
+        let packet = if r < EXTRA_BASE { &self.batch[r as usize] } else { &extra[(r - EXTRA_BASE) as usize] };
+        let ext = (packet.ext != 0).then(|| &exts[packet.ext as usize]);
+        (packet, ext, self.outside)
     }
 
     /// Runs one instruction; returns how many packets are left, moved to the group's front, and keeps `plain` true.
@@ -340,7 +393,7 @@ impl<O: Outside> Exec<'_, O> {
                 }
                 0
             }
-            Op::Route(addresses) => self.each(group, |_, p| ttl::route(p, addresses)),
+            Op::Route { addresses, .. } => self.each(group, |_, p| ttl::route(p, addresses)),
             Op::PushVlan { tpid, tci } => self.push(group, vlan::LEN, plain, |p| vlan::push(p, *tpid, *tci)),
             Op::Outputs(ports) => {
                 self.outputs(ports, group, *plain);
@@ -416,7 +469,7 @@ impl<O: Outside> Exec<'_, O> {
                     Ok(())
                 });
             }
-            Op::TunnelPush { template, out_port } => return self.tunnel_push(template, *out_port, group, plain),
+            Op::TunnelPush { template, push } => return self.tunnel_push(template, push.out_port, group, plain),
             Op::TunnelPop(port) => {
                 if last {
                     self.tunnel_pop(*port, group);
@@ -459,6 +512,9 @@ impl<O: Outside> Exec<'_, O> {
                         m += 1;
                     }
                 }
+                if O::WATCHED {
+                    group.iter().for_each(|&r| self.outside.step(r, Step::Chose(n != 0)));
+                }
                 if !last {
                     self.with_copies(&chosen[..n], |exec, copies| exec.list(then, copies, None));
                     return group.len();
@@ -479,6 +535,9 @@ impl<O: Outside> Exec<'_, O> {
                         m += 1;
                     }
                 }
+                if O::WATCHED {
+                    group.iter().for_each(|&r| self.outside.step(r, Step::Chose(n != 0)));
+                }
                 if last {
                     self.list(greater, &mut long[..n], *plain);
                     self.list(less_equal, &mut short[..m], *plain);
@@ -494,14 +553,14 @@ impl<O: Outside> Exec<'_, O> {
                 }
                 self.with_copies(group, |exec, copies| exec.userspace(request, copies));
             }
-            Op::Drop => {
+            Op::Drop(_) => {
                 for &r in group.iter() {
                     self.end(r, Fate::Dropped(DropReason::Explicit));
                 }
                 return 0;
             }
             // In `op`.
-            Op::Outputs(_) | Op::Route(_) | Op::PushVlan { .. } => {}
+            Op::Outputs(_) | Op::Route { .. } | Op::PushVlan { .. } => {}
         }
         group.len()
     }
@@ -591,6 +650,9 @@ impl<O: Outside> Exec<'_, O> {
         self.packet(moved).flags = self.packet(r).flags;
         self.executor.stands_for[(moved - EXTRA_BASE) as usize] = original;
         self.executor.tally.moved += 1;
+        if O::WATCHED {
+            self.outside.step(r, Step::Moved { to: moved });
+        }
         // A copy's old place is freed; a packet of the batch stays where it is for its owner to free.
         let ext = core::mem::take(&mut self.packet(r).ext);
         if ext != 0 {
@@ -639,7 +701,11 @@ impl<O: Outside> Exec<'_, O> {
         let mut copies = [0u16; BURST_MAX];
         let mut n = 0;
         for &r in group {
-            match self.copy(r) {
+            let copy = self.copy(r);
+            if O::WATCHED {
+                self.outside.step(r, Step::Copied { copy });
+            }
+            match copy {
                 Some(copy) => {
                     copies[n] = copy;
                     n += 1;
@@ -684,8 +750,22 @@ impl<O: Outside> Exec<'_, O> {
         free_extras.push(r);
     }
 
+    /// True for a copy of a packet that goes on, or whose fate is decided elsewhere.
+    pub fn is_copy(&self, r: u16) -> bool {
+        self.stands_for(r).is_none()
+    }
+
     /// Decides a packet's fate and frees it if it is an extra.
     pub fn end(&mut self, r: u16, fate: Fate) {
+        if O::WATCHED {
+            self.outside.step(r, Step::Ended(fate));
+        }
+        self.settle(r, fate);
+    }
+
+    /// As [`Exec::end`], of which nobody needs to be told.
+    #[inline(always)]
+    fn settle(&mut self, r: u16, fate: Fate) {
         match self.stands_for(r) {
             Some(original) => {
                 self.executor.fates[original] = fate;
@@ -699,7 +779,11 @@ impl<O: Outside> Exec<'_, O> {
         if r >= EXTRA_BASE {
             self.free_extra(r);
         } else {
-            self.executor.free_ext(&mut self.batch[r as usize]);
+            let packet = &mut self.batch[r as usize];
+            if packet.ext != 0 {
+                self.outside.ends(packet, &self.executor.exts[packet.ext as usize]);
+                self.executor.free_ext(packet);
+            }
         }
     }
 
@@ -794,7 +878,8 @@ impl<O: Outside> Exec<'_, O> {
         for &r in group {
             self.cut(r);
             let Executor { extra, exts, free_exts, .. } = &mut *self.executor;
-            let packet = if r < EXTRA_BASE { &mut self.batch[r as usize] } else { &mut extra[(r - EXTRA_BASE) as usize] };
+            let packet =
+                if r < EXTRA_BASE { &mut self.batch[r as usize] } else { &mut extra[(r - EXTRA_BASE) as usize] };
             if packet.ext == 0 {
                 let Some(place) = free_exts.pop() else {
                     self.end(r, Fate::Dropped(DropReason::NoBuffer));
@@ -822,7 +907,11 @@ impl<O: Outside> Exec<'_, O> {
             self.cut(r);
             let packet = self.packet(r);
             let hash = hash::five_tuple(packet, settings.extract);
-            match bond.and_then(|bond| bond.select(hash, packet.len())) {
+            let member = bond.and_then(|bond| bond.select(hash, packet.len()));
+            if O::WATCHED {
+                self.outside.step(r, Step::Member { hash, port: member });
+            }
+            match member {
                 Some(port) => self.output(port, &[r]),
                 None => self.end(r, Fate::Dropped(DropReason::InvalidBond)),
             }
@@ -853,10 +942,15 @@ impl<O: Outside> Exec<'_, O> {
     fn userspace(&mut self, request: &Arc<Userspace>, group: &[u16]) {
         for &r in group {
             self.cut(r);
+            if O::WATCHED {
+                let len = self.packet(r).len();
+                self.outside.step(r, Step::Handed { len });
+            }
             let mut packet = self.packet(r).take();
             let ext = (packet.ext != 0).then(|| self.executor.exts[packet.ext as usize].clone());
             let place = packet.ext;
-            let answer = self.outside.userspace(request, &mut packet, ext.as_ref());
+            let is_copy = self.is_copy(r);
+            let answer = self.outside.userspace(request, &mut packet, ext.as_ref(), is_copy);
             if packet.owner() == Owner::Gone && place != 0 {
                 // It went onto the ring, without its metadata.
                 self.executor.free_exts.push(place);

@@ -6,6 +6,7 @@
 //! | [`program`] | `Action` list → instructions |
 //! | [`execute`] | the executor and the contract with whoever owns ports and upcalls |
 //! | `set_field`, `vlan`, `mpls`, `ethernet`, `nsh`, `ttl`, `hash`, `tunnel` | one packet, one header |
+//! | [`step`] | what it tells whoever watches it |
 //! | [`bond`] | bonds for `lb_output` |
 //!
 //! An action on a header is one function in one of the leaf files and one line in `execute`.
@@ -19,6 +20,7 @@ pub mod mpls;
 pub mod nsh;
 pub mod program;
 pub mod set_field;
+pub mod step;
 pub mod ttl;
 pub mod tunnel;
 pub mod vlan;

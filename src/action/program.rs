@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::flow::action::{Action, HashAlgorithm, Nsh, SetField, TunnelPush, Userspace};
+use crate::flow::action::{Action, Actions, HashAlgorithm, Masked, Nsh, SetField, TunnelPush, Userspace};
 use crate::tunnel::template::TemplateError;
 use crate::tunnel::{Kind, Template};
 
@@ -20,7 +20,11 @@ pub(super) enum Op {
     /// The most frequent rewrite: both Ethernet addresses, all bits.
     SetEthernet([u8; 12]),
     /// `SetEthernet` and `DecTtl`, in either order: what a router does, in one pass over the packets.
-    Route([u8; 12]),
+    Route {
+        addresses: [u8; 12],
+        /// As the list has it; neither sees what the other does.
+        ttl_first: bool,
+    },
     Set(SetField),
     PushVlan {
         tpid: u16,
@@ -48,7 +52,7 @@ pub(super) enum Op {
     PopNsh,
     TunnelPush {
         template: Box<Template>,
-        out_port: u32,
+        push: Box<TunnelPush>,
     },
     TunnelPop(u32),
     DecTtl,
@@ -69,7 +73,7 @@ pub(super) enum Op {
     },
     Trunc(u32),
     Meter(u32),
-    Drop,
+    Drop(u32),
 }
 
 /// Compiled actions.
@@ -119,6 +123,52 @@ impl Program {
             _ => None,
         }
     }
+
+    /// The actions that the program carries out, instruction by instruction. Compiled again they give the same program.
+    pub fn actions(&self) -> Actions {
+        self.ops.iter().flat_map(Op::actions).collect()
+    }
+}
+
+impl Op {
+    /// The actions that the instruction stands for, in their order.
+    pub(super) fn actions(&self) -> Actions {
+        let set_ethernet = |addresses: &[u8; 12]| Action::Set(SetField::Ethernet(Masked::<[u8; 12]>::full(*addresses)));
+        vec![match self {
+            Op::Output(port) => Action::Output(*port),
+            Op::Outputs(ports) => return ports.iter().map(|&port| Action::Output(port)).collect(),
+            Op::LbOutput(bond) => Action::LbOutput(*bond),
+            Op::Userspace(u) => Action::Userspace((**u).clone()),
+            Op::SetEthernet(addresses) => set_ethernet(addresses),
+            Op::Route { addresses, ttl_first: false } => return vec![set_ethernet(addresses), Action::DecTtl],
+            Op::Route { addresses, ttl_first: true } => return vec![Action::DecTtl, set_ethernet(addresses)],
+            Op::Set(field) => Action::Set(field.clone()),
+            Op::PushVlan { tpid, tci } => Action::PushVlan { tpid: *tpid, tci: *tci },
+            Op::PopVlan => Action::PopVlan,
+            Op::PushMpls { lse, ethertype } => Action::PushMpls { lse: *lse, ethertype: *ethertype },
+            Op::AddMpls { lse, ethertype, tun_flags } => {
+                Action::AddMpls { lse: *lse, ethertype: *ethertype, tun_flags: *tun_flags }
+            }
+            Op::PopMpls { ethertype } => Action::PopMpls { ethertype: *ethertype },
+            Op::PushEth { dst, src } => Action::PushEth { dst: *dst, src: *src },
+            Op::PopEth => Action::PopEth,
+            Op::PushNsh(nsh) => Action::PushNsh(nsh.clone()),
+            Op::PopNsh => Action::PopNsh,
+            Op::TunnelPush { push, .. } => Action::TunnelPush(push.clone()),
+            Op::TunnelPop(port) => Action::TunnelPop(*port),
+            Op::DecTtl => Action::DecTtl,
+            Op::Recirc(id) => Action::Recirc(*id),
+            Op::Hash { algorithm, basis } => Action::Hash { algorithm: *algorithm, basis: *basis },
+            Op::Sample { probability, then } => Action::Sample { probability: *probability, actions: then.actions() },
+            Op::Clone(then) => Action::Clone(then.actions()),
+            Op::CheckPktLen { len, greater, less_equal } => {
+                Action::CheckPktLen { len: *len, if_greater: greater.actions(), if_less_equal: less_equal.actions() }
+            }
+            Op::Trunc(len) => Action::Trunc(*len),
+            Op::Meter(id) => Action::Meter(*id),
+            Op::Drop(code) => Action::Drop(*code),
+        }]
+    }
 }
 
 fn compile(actions: &[Action], depth: usize) -> Result<Program, CompileError> {
@@ -142,9 +192,9 @@ fn compile(actions: &[Action], depth: usize) -> Result<Program, CompileError> {
             Action::PushNsh(nsh) => Op::PushNsh(nsh.clone()),
             Action::PopNsh => Op::PopNsh,
             Action::TunnelPush(push) => {
-                let TunnelPush { tnl_type, out_port, header, .. } = &**push;
+                let TunnelPush { tnl_type, header, .. } = &**push;
                 let kind = Kind::from_number(*tnl_type).ok_or(CompileError::TunnelType(*tnl_type))?;
-                Op::TunnelPush { template: Box::new(Template::new(kind, header)?), out_port: *out_port }
+                Op::TunnelPush { template: Box::new(Template::new(kind, header)?), push: push.clone() }
             }
             Action::TunnelPop(port) => Op::TunnelPop(*port),
             Action::DecTtl => Op::DecTtl,
@@ -161,7 +211,7 @@ fn compile(actions: &[Action], depth: usize) -> Result<Program, CompileError> {
             },
             Action::Trunc(len) => Op::Trunc(*len),
             Action::Meter(id) => Op::Meter(*id),
-            Action::Drop(_) => Op::Drop,
+            Action::Drop(code) => Op::Drop(*code),
         })
     });
     let mut ops: Vec<Op> = ops.collect::<Result<_, _>>()?;
@@ -170,7 +220,8 @@ fn compile(actions: &[Action], depth: usize) -> Result<Program, CompileError> {
         if let (Op::SetEthernet(addresses), Op::DecTtl) | (Op::DecTtl, Op::SetEthernet(addresses)) =
             (&ops[i - 1], &ops[i])
         {
-            ops[i - 1] = Op::Route(*addresses);
+            let ttl_first = matches!(ops[i], Op::SetEthernet(_));
+            ops[i - 1] = Op::Route { addresses: *addresses, ttl_first };
             ops.remove(i);
         }
         i += 1;
@@ -187,6 +238,29 @@ fn compile(actions: &[Action], depth: usize) -> Result<Program, CompileError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::arbitrary;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_programs_actions_give_the_same_program(actions in arbitrary::actions()) {
+            let program = Program::compile(&actions).unwrap();
+            let again = Program::compile(&program.actions()).unwrap();
+            prop_assert_eq!(format!("{program:?}"), format!("{again:?}"));
+        }
+    }
+
+    #[test]
+    fn actions_that_were_joined_come_apart_in_their_order() {
+        let eth = Action::Set(SetField::Ethernet(Masked::<[u8; 12]>::full([7; 12])));
+        for actions in [
+            vec![eth.clone(), Action::DecTtl, Action::Output(1), Action::Output(2)],
+            vec![Action::DecTtl, eth.clone(), Action::Output(1)],
+            vec![eth, Action::PopVlan, Action::DecTtl, Action::Clone(vec![Action::Drop(3)])],
+        ] {
+            assert_eq!(Program::compile(&actions).unwrap().actions(), actions);
+        }
+    }
 
     #[test]
     fn nesting_is_bounded() {

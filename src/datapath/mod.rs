@@ -9,6 +9,7 @@
 //!        └── flow put/get/del/dump, upkeep ◀── Upcall ring ◀──────────── misses, userspace ──┘  └──▶ Sink
 //! ```
 
+pub mod explain;
 pub mod observe;
 pub mod poll;
 pub mod stats;
@@ -51,11 +52,11 @@ use table::{FlowTable, FlowValue};
 /// Settings of a datapath. `Config::default()` suits a gateway with a few workers.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Flows that may be installed at a time. Memory is used as flows are.
+    /// Flows that may be installed at a time. Memory is taken as flows are, at most 2 MiB at a time.
     pub flows_max: u32,
-    /// Entries of each worker's exact-match cache; 0 turns it off.
+    /// Entries of each worker's exact-match cache, of 8 bytes, taken at once; 0 turns it off.
     pub cache_entries: usize,
-    /// Buffers of the pool for copies, queued upcalls and received packets.
+    /// Buffers of the pool for copies, queued upcalls and received packets. Their memory is taken at once.
     pub pool_buffers: u32,
     /// Bytes of one buffer, headroom included.
     pub buffer_len: u32,
@@ -239,6 +240,9 @@ impl Datapath {
         let column = Arc::new(FlowColumn::new(memory, *flows_max).ok_or(DatapathError::OutOfMemory)?);
         let cache = ExactCache::new_in(memory, *cache_entries).map_err(|_| DatapathError::OutOfMemory)?;
         let counters = Arc::new(WorkerCounters::default());
+        // Most of this before the lock, for which other workers may wait.
+        let flows = lock(&self.shared.control).flows.writer.high_water();
+        column.make_ready(flows);
         {
             let mut control = lock(&self.shared.control);
             control.flows.add_column(&column);

@@ -1,6 +1,7 @@
 //! Watching a packet on its way: what `explain` and stage timing hook into. The worker's pipeline is compiled once for
 //! each observer, so [`Nobody`] costs nothing.
 
+use crate::action::step::Step;
 use crate::flow::FlowKey;
 use crate::packet::Packet;
 
@@ -56,6 +57,9 @@ pub trait Observer {
     /// False if nothing is to be observed: the pipeline then skips what only an observer needs.
     const ACTIVE: bool = true;
 
+    /// True if [`Observer::step`] is to be called: packets of one flow are then carried one by one and without short cuts.
+    const STEPS: bool = false;
+
     /// A burst, or a round of recirculated packets, of `packets` begins.
     fn round(&mut self, packets: usize) {
         let _ = packets;
@@ -66,9 +70,15 @@ pub trait Observer {
         let _ = stage;
     }
 
-    /// A packet was looked up; `flow` is the flow's number.
-    fn lookup(&mut self, packet: &Packet, key: &FlowKey, tier: Tier, flow: Option<u32>) {
-        let _ = (packet, key, tier, flow);
+    /// Packet `r` was looked up; `flow` is the flow's number. References are those of the burst: the packets that came in are
+    /// numbered from 0, copies get other numbers, which are used again when a copy has come to its end.
+    fn lookup(&mut self, r: u16, packet: &Packet, key: &FlowKey, tier: Tier, flow: Option<u32>) {
+        let _ = (r, packet, key, tier, flow);
+    }
+
+    /// Something happens to packet `r` while actions are carried out.
+    fn step(&mut self, r: u16, step: Step<'_>) {
+        let _ = (r, step);
     }
 }
 

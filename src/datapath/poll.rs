@@ -19,6 +19,7 @@ use std::sync::Arc;
 use crossbeam_queue::ArrayQueue;
 
 use super::{Datapath, Sink, Worker};
+use crate::flow::Ext;
 use crate::packet::{DropReason, Owner, Packet, Pool, PoolCache};
 use crate::port::driver::BURST_MAX;
 use crate::port::wait::Doorbell;
@@ -454,6 +455,16 @@ struct Beside<'a> {
 impl Sink for Beside<'_> {
     fn transmit(&mut self, port: u32, burst: TxBurst<'_>) -> (usize, DropReason) {
         if self.ports.reaches(port) { self.ports.transmit(port, burst) } else { self.elsewhere.transmit(port, burst) }
+    }
+
+    fn sends(&mut self, port: u32, packet: &Packet, ext: &Ext) {
+        if !self.ports.reaches(port) {
+            self.elsewhere.sends(port, packet, ext);
+        }
+    }
+
+    fn ends(&mut self, packet: &Packet, ext: &Ext) {
+        self.elsewhere.ends(packet, ext);
     }
 }
 

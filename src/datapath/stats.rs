@@ -171,7 +171,7 @@ impl FlowCell {
     }
 }
 
-/// One worker's cells for all flows, by flow number. Memory is touched only for flows that the worker has met.
+/// One worker's cells for all flows, by flow number. Memory is taken, some pages at a time, as numbers are first used.
 #[derive(Debug)]
 pub struct FlowColumn {
     #[cfg(not(loom))]
@@ -183,13 +183,22 @@ pub struct FlowColumn {
 impl FlowColumn {
     #[cfg(not(loom))]
     pub(super) fn new(source: &Source, flows_max: u32) -> Option<Self> {
-        Some(FlowColumn { cells: crate::sync::mapped::Mapped::zeroed(source, flows_max as usize).ok()? })
+        Some(FlowColumn { cells: crate::sync::mapped::Mapped::growing(source, flows_max as usize).ok()? })
     }
 
     #[cfg(loom)]
     pub(super) fn new(_source: &Source, flows_max: u32) -> Option<Self> {
         Some(FlowColumn { cells: (0..flows_max).map(|_| FlowCell::default()).collect() })
     }
+
+    /// Makes the cells of the flows before `number` ready, so that no packet waits for memory.
+    #[cfg(not(loom))]
+    pub(super) fn make_ready(&self, number: u32) {
+        self.cells.make_ready(number as usize);
+    }
+
+    #[cfg(loom)]
+    pub(super) fn make_ready(&self, _number: u32) {}
 
     /// Flow `number`'s cell.
     #[inline(always)]

@@ -191,6 +191,7 @@ impl FlowTable {
     }
 
     pub(super) fn add_column(&mut self, column: &Arc<FlowColumn>) {
+        column.make_ready(self.writer.high_water());
         self.columns.push(Arc::clone(column));
     }
 
@@ -272,6 +273,7 @@ impl FlowTable {
                 let value = FlowValue::new(&self.domain, program);
                 // A worker that was inside a burst when this number's last flow was removed may have counted into its cells.
                 if let Some(number) = self.writer.next_number() {
+                    self.columns.iter().for_each(|c| c.make_ready(number + 1));
                     self.reset_cells(number);
                 }
                 let number = self.writer.insert(put.key, put.mask, value).map_err(|e| match e {

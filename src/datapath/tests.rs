@@ -346,7 +346,7 @@ fn observer_is_told_once_per_packet_which_table_knew_its_flow() {
     #[derive(Default)]
     struct Tiers(Vec<(observe::Tier, u16)>);
     impl observe::Observer for Tiers {
-        fn lookup(&mut self, _: &Packet, key: &FlowKey, tier: observe::Tier, _: Option<u32>) {
+        fn lookup(&mut self, _: u16, _: &Packet, key: &FlowKey, tier: observe::Tier, _: Option<u32>) {
             self.0.push((tier, key.base.tp_dst.get()));
         }
     }

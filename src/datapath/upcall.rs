@@ -18,6 +18,8 @@ pub struct Miss<'a> {
     pub ext: Option<&'a Ext>,
     /// Its key.
     pub key: &'a FlowKey,
+    /// It is a copy that an action made of a packet: its end is in no sum of fates.
+    pub is_copy: bool,
     /// The burst's time.
     pub now: Nanos,
 }
@@ -31,6 +33,8 @@ pub struct Punt<'a> {
     pub ext: Option<&'a Ext>,
     /// Its key now, after the actions before this one.
     pub key: &'a FlowKey,
+    /// As [`Miss::is_copy`].
+    pub is_copy: bool,
     /// The action's parameters.
     pub request: &'a Userspace,
     /// The burst's time.

@@ -14,8 +14,9 @@ use super::table::{FlowPut, FlowValue};
 use super::upcall::{Answer, Miss, Punt, Upcall};
 use super::{Datapath, Published};
 use crate::action::Program;
-use crate::action::tunnel;
 use crate::action::execute::{Exec, Executor, Outside, Recirculated, Settings, Tally};
+use crate::action::step::Step;
+use crate::action::tunnel;
 use crate::cache::exact::ExactCache;
 use crate::cache::megaflow::{Entry, MegaflowView, PacketKey};
 use crate::flow::action::{Action, Userspace};
@@ -39,6 +40,17 @@ pub trait Sink {
     /// of them from one buffer; else all ports but the last get copies.
     fn shares(&self) -> bool {
         false
+    }
+
+    /// `packet`, which will be in a burst of [`Sink::transmit`] to `port` before this burst is over, has rarer metadata: what it carries
+    /// of that out of the switch is the sink's to keep. By default nothing.
+    fn sends(&mut self, port: u32, packet: &Packet, ext: &Ext) {
+        let _ = (port, packet, ext);
+    }
+
+    /// `packet`, one of those handed in, ends here unsent and has rarer metadata. Its descriptor stays its owner's.
+    fn ends(&mut self, packet: &Packet, ext: &Ext) {
+        let _ = (packet, ext);
     }
 }
 
@@ -195,6 +207,16 @@ impl Worker {
         self.level = level.min(Level::of_cpu());
     }
 
+    /// Rarer metadata for a packet that is carried next, empty at first; `None` if a burst of packets has some already.
+    pub fn ext_mut(&mut self, packet: &mut Packet) -> Option<&mut Ext> {
+        self.executor.ext_mut(packet)
+    }
+
+    /// Takes rarer metadata back from a packet that is not carried after all.
+    pub fn free_ext(&mut self, packet: &mut Packet) {
+        self.executor.free_ext(packet);
+    }
+
     /// Carries `packets` to their fates: looks them up, runs their flows' actions, and hands what is to be sent to `sink`.
     ///
     /// Every packet has its fate when this returns (see [`Worker::fates`], valid for the last [`BURST_MAX`] of them). Descriptors
@@ -257,14 +279,15 @@ impl Worker {
 
     #[inline(always)]
     fn burst<O: Observer>(&mut self, packets: &mut [Packet], now: Nanos, sink: &mut dyn Sink, observer: &mut O) {
-        let Worker { datapath, reader, cache, executor, counters, column, scratch, groups, missed, again, level } = self;
+        let Worker { datapath, reader, cache, executor, counters, column, scratch, groups, missed, again, level } =
+            self;
         let level = *level;
         let shared = &*datapath.shared;
         let burst = reader.enter();
         let published = shared.settings.load(&burst);
         let n = packets.len();
         executor.begin(n);
-        let mut outer = Outer { sink, published, datapath, counters, now, burst: &burst };
+        let mut outer = Outer { sink, observer, published, datapath, counters, now, burst: &burst };
         let mut exec = Exec {
             executor,
             batch: packets,
@@ -277,7 +300,7 @@ impl Worker {
         }
         let view = shared.megaflows.view(&burst);
         let mut round = Round { view, cache, column, scratch, groups, missed, counters, level };
-        round.run::<O, true>(&mut exec, n, &burst, observer);
+        round.run::<O, true>(&mut exec, n, &burst);
         let bytes = round.scratch.bytes;
         if let Some(port) = exec.executor.deferred_pops() {
             round.pop(&mut exec, port, &burst);
@@ -291,11 +314,11 @@ impl Worker {
                 *r = a.packet;
             }
             exec.depth = depth;
-            round.again(&mut exec, n, &burst, observer);
+            round.again(&mut exec, n, &burst);
         }
         exec.flush();
         if O::ACTIVE {
-            observer.stage(Stage::Transmit);
+            exec.outside.observer.stage(Stage::Transmit);
         }
         counters.packets_in.add(n as u64);
         counters.bytes_in.add(bytes);
@@ -304,7 +327,8 @@ impl Worker {
     }
 
     fn run_program(&mut self, packets: &mut [Packet], program: &Program, now: Nanos, sink: &mut dyn Sink) {
-        let Worker { datapath, reader, executor, counters, again, cache, column, scratch, groups, missed, level } = self;
+        let Worker { datapath, reader, executor, counters, again, cache, column, scratch, groups, missed, level } =
+            self;
         let level = *level;
         let shared = &*datapath.shared;
         let burst = reader.enter();
@@ -312,7 +336,8 @@ impl Worker {
         let n = packets.len();
         executor.begin(n);
         let bytes: u64 = packets.iter().map(|p| p.len() as u64).sum();
-        let mut outer = Outer { sink, published, datapath, counters, now, burst: &burst };
+        let observer = &mut Nobody;
+        let mut outer = Outer { sink, observer, published, datapath, counters, now, burst: &burst };
         let mut exec = Exec {
             executor,
             batch: packets,
@@ -343,7 +368,7 @@ impl Worker {
                 *r = a.packet;
             }
             exec.depth = depth;
-            round.again(&mut exec, n, &burst, &mut Nobody);
+            round.again(&mut exec, n, &burst);
         }
         exec.flush();
         counters.packets_in.add(n as u64);
@@ -354,7 +379,14 @@ impl Worker {
 }
 
 fn settings(published: &Published, extract: ExtractOptions, now: Nanos) -> Settings<'_> {
-    Settings { ports: &published.ports, meters: &published.meters, bonds: &published.bonds, tunnels: &published.tunnels, extract, now }
+    Settings {
+        ports: &published.ports,
+        meters: &published.meters,
+        bonds: &published.bonds,
+        tunnels: &published.tunnels,
+        extract,
+        now,
+    }
 }
 
 #[inline(always)]
@@ -409,9 +441,9 @@ struct Whole<'a, 'b> {
 impl Whole<'_, '_> {
     /// Counts and runs one group.
     #[inline(always)]
-    fn group(
+    fn group<O: Observer>(
         self,
-        exec: &mut Running<'_, '_>,
+        exec: &mut Running<'_, '_, O>,
         number: u32,
         refs: &[u16],
         bytes: u64,
@@ -425,7 +457,7 @@ impl Whole<'_, '_> {
         if let Some(cell) = self.column.cell(number) {
             cell.count(refs.len() as u64, bytes, tcp_flags_of(tcp_flags), exec.settings.now);
         }
-        match entry.value.only_output() {
+        match entry.value.only_output().filter(|_| !O::STEPS) {
             Some(port) if self.plain => exec.output_plain(port, refs, self.longest),
             Some(port) => exec.output(port, refs),
             None => {
@@ -439,65 +471,58 @@ impl Whole<'_, '_> {
     }
 }
 
-type Running<'x, 'o> = Exec<'x, Outer<'o>>;
+type Running<'x, 'o, O> = Exec<'x, Outer<'o, O>>;
 
 impl<'a, 'b> Round<'a, 'b> {
     /// A round of recirculated packets. Not inlined: once in the machine code is enough for the rarer case.
     #[inline(never)]
-    fn again<O: Observer>(&mut self, exec: &mut Running<'_, '_>, n: usize, burst: &Burst<'_>, observer: &mut O) {
+    fn again<O: Observer>(&mut self, exec: &mut Running<'_, '_, O>, n: usize, burst: &Burst<'_>) {
         self.level.run(
             #[inline(always)]
-            || self.run::<O, false>(exec, n, burst, observer),
+            || self.run::<O, false>(exec, n, burst),
         );
     }
 
     /// A round over the packets in `refs`. In the `FIRST` round these are the batch's own, in order.
     #[inline(always)]
-    fn run<O: Observer, const FIRST: bool>(
-        &mut self,
-        exec: &mut Running<'_, '_>,
-        n: usize,
-        burst: &Burst<'_>,
-        observer: &mut O,
-    ) {
+    fn run<O: Observer, const FIRST: bool>(&mut self, exec: &mut Running<'_, '_, O>, n: usize, burst: &Burst<'_>) {
         // Also tells the compiler that no index below `n` is out of the scratch arrays' bounds.
         let n = n.min(BURST_MAX);
         if O::ACTIVE {
-            observer.round(n);
+            exec.outside.observer.round(n);
         }
         let one_flow = if FIRST { self.extract(exec, n) } else { self.extract_again(exec, n) };
         if O::ACTIVE {
-            observer.stage(Stage::Extract);
+            exec.outside.observer.stage(Stage::Extract);
         }
-        self.carry_on::<O, FIRST>(exec, n, one_flow, false, burst, observer);
+        self.carry_on::<O, FIRST>(exec, n, one_flow, false, burst);
     }
 
     /// What comes after extraction. With `bare`, of a later round, the packets' tunnel metadata is in the scratch alone.
     #[inline(always)]
     fn carry_on<O: Observer, const FIRST: bool>(
         &mut self,
-        exec: &mut Running<'_, '_>,
+        exec: &mut Running<'_, '_, O>,
         n: usize,
         one_flow: bool,
         mut bare: bool,
         burst: &Burst<'_>,
-        observer: &mut O,
     ) {
         self.scratch.outs = 0;
         if one_flow && n != 0 {
             if let Some(number) = self.exact_once(n) {
                 if O::ACTIVE {
-                    observer.stage(Stage::Exact);
+                    exec.outside.observer.stage(Stage::Exact);
                     self.scratch.flow[..n].fill(number);
-                    self.tell(exec, 0..n as u16, Tier::Exact, observer);
+                    self.tell(exec, 0..n as u16, Tier::Exact);
                 }
                 if !FIRST {
                     let outputs = self.view.flow(number).is_some_and(|flow| flow.value.only_output().is_some());
                     self.keep_or_shed(exec, n, bare, outputs);
                 }
-                self.one_flow::<FIRST>(exec, number, n, burst);
+                self.one_flow::<O, FIRST>(exec, number, n, burst);
                 if O::ACTIVE {
-                    observer.stage(Stage::Execute);
+                    exec.outside.observer.stage(Stage::Execute);
                 }
                 return;
             }
@@ -505,8 +530,8 @@ impl<'a, 'b> Round<'a, 'b> {
             self.exact(n);
         }
         if O::ACTIVE {
-            observer.stage(Stage::Exact);
-            self.tell(exec, 0..n as u16, Tier::Exact, observer);
+            exec.outside.observer.stage(Stage::Exact);
+            self.tell(exec, 0..n as u16, Tier::Exact);
         }
         if !self.missed.is_empty() {
             if !FIRST && bare {
@@ -516,33 +541,33 @@ impl<'a, 'b> Round<'a, 'b> {
             let asked = if O::ACTIVE { self.missed.clone() } else { Vec::new() };
             self.megaflow();
             if O::ACTIVE {
-                observer.stage(Stage::Megaflow);
-                self.tell(exec, asked, Tier::Megaflow, observer);
+                exec.outside.observer.stage(Stage::Megaflow);
+                self.tell(exec, asked, Tier::Megaflow);
             }
             if !self.missed.is_empty() {
-                self.upcall(exec, burst, observer);
+                self.upcall(exec, burst);
                 if O::ACTIVE {
-                    observer.stage(Stage::Upcall);
+                    exec.outside.observer.stage(Stage::Upcall);
                 }
             }
         }
         if !FIRST {
             self.keep_or_shed(exec, n, bare, self.scratch.outs == n);
         }
-        if self.scratch.plain && self.scratch.outs == n && n != 0 {
-            self.forward::<FIRST>(exec, n);
+        if !O::STEPS && self.scratch.plain && self.scratch.outs == n && n != 0 {
+            self.forward::<O, FIRST>(exec, n);
         } else {
-            self.execute::<FIRST>(exec, n, burst);
+            self.execute::<O, FIRST>(exec, n, burst);
         }
         if O::ACTIVE {
-            observer.stage(Stage::Execute);
+            exec.outside.observer.stage(Stage::Execute);
         }
     }
 
     /// Takes the packets that wait for it out of the tunnel of `port`, and gives them their second round. Those that are nothing out of the
     /// ordinary, most of them, never get a place for rarer metadata nor go through the list of those that recirculate.
     #[inline(never)]
-    fn pop(&mut self, exec: &mut Running<'_, '_>, port: u32, burst: &Burst<'_>) {
+    fn pop<O: Observer>(&mut self, exec: &mut Running<'_, '_, O>, port: u32, burst: &Burst<'_>) {
         let n = exec.executor.take_pops(&mut self.scratch.refs);
         let tunnels = exec.settings.tunnels;
         let Some(tunnel) = tunnels.get(&port) else {
@@ -557,9 +582,9 @@ impl<'a, 'b> Round<'a, 'b> {
     }
 
     #[inline(always)]
-    fn pop_and_carry_on(
+    fn pop_and_carry_on<O: Observer>(
         &mut self,
-        exec: &mut Running<'_, '_>,
+        exec: &mut Running<'_, '_, O>,
         tunnel: &Tunnel,
         port: u32,
         n: usize,
@@ -613,7 +638,7 @@ impl<'a, 'b> Round<'a, 'b> {
             self.hash_all(kept);
             false
         };
-        self.carry_on::<Nobody, false>(exec, kept, one_flow, true, burst, &mut Nobody);
+        self.carry_on::<O, false>(exec, kept, one_flow, true, burst);
     }
 
     /// Of a later round all of whose packets have the same `lines` of their keys: their hashes, or true if they look the same to all flows.
@@ -641,7 +666,7 @@ impl<'a, 'b> Round<'a, 'b> {
     /// Keys of the packets in `refs`, and their hashes unless all packets look the same to every installed flow: then
     /// this returns true, and one lookup serves them all. Invalid packets are ended; their `lines` are 0.
     #[inline(always)]
-    fn extract(&mut self, exec: &mut Running<'_, '_>, n: usize) -> bool {
+    fn extract<O: Observer>(&mut self, exec: &mut Running<'_, '_, O>, n: usize) -> bool {
         for i in 0..n.min(AHEAD) {
             exec.packet(self.scratch.refs[i]).prefetch();
         }
@@ -692,7 +717,7 @@ impl<'a, 'b> Round<'a, 'b> {
 
     /// As `extract`, of a later round: most packets have just come out of one tunnel, and their headers are at hand.
     #[inline(always)]
-    fn extract_again(&mut self, exec: &mut Running<'_, '_>, n: usize) -> bool {
+    fn extract_again<O: Observer>(&mut self, exec: &mut Running<'_, '_, O>, n: usize) -> bool {
         let (mut tcp_flags, mut longest, mut bytes) = (0, 0, 0);
         let (mut extras, mut cut) = (0, 0);
         // So many packets from the front are of one kind: with a tunnel line, or without.
@@ -748,7 +773,7 @@ impl<'a, 'b> Round<'a, 'b> {
     /// Of a later round. If all its packets are only `output`, their rarer metadata is not needed any more, and without it they are as plain as
     /// those of a first round, unless one of them is a copy or is to be cut. Else those that are `bare` get a place for it.
     #[inline(always)]
-    fn keep_or_shed(&mut self, exec: &mut Running<'_, '_>, n: usize, bare: bool, output: bool) {
+    fn keep_or_shed<O: Observer>(&mut self, exec: &mut Running<'_, '_, O>, n: usize, bare: bool, output: bool) {
         if !output {
             if bare {
                 self.keep(exec, n);
@@ -763,7 +788,7 @@ impl<'a, 'b> Round<'a, 'b> {
 
     /// Gives `n` packets a place for their tunnel metadata. There are as many places as packets can be.
     #[inline(never)]
-    fn keep(&mut self, exec: &mut Running<'_, '_>, n: usize) {
+    fn keep<O: Observer>(&mut self, exec: &mut Running<'_, '_, O>, n: usize) {
         for i in 0..n {
             let (r, lines) = (self.scratch.refs[i], self.scratch.lines[i]);
             let given = exec.give_tunnel(r, &self.scratch.more[i], lines);
@@ -810,7 +835,13 @@ impl<'a, 'b> Round<'a, 'b> {
 
     /// The parser for whatever is not the most frequent kind of packet.
     #[inline(never)]
-    fn extract_any(&mut self, exec: &mut Running<'_, '_>, r: u16, at: usize, tcp_flags: &mut u64) -> u64 {
+    fn extract_any<O: Observer>(
+        &mut self,
+        exec: &mut Running<'_, '_, O>,
+        r: u16,
+        at: usize,
+        tcp_flags: &mut u64,
+    ) -> u64 {
         let options = exec.settings.extract;
         let mut packet = exec.packet(r).take();
         self.scratch.plain &= packet.ext == 0;
@@ -896,7 +927,7 @@ impl<'a, 'b> Round<'a, 'b> {
     /// Counts and outputs a round all of whose packets go to the port in `out` and nowhere else. Packets in a row for one port are
     /// queued together; to group them by flow would cost more than it saves.
     #[inline(always)]
-    fn forward<const FIRST: bool>(&mut self, exec: &mut Running<'_, '_>, n: usize) {
+    fn forward<O: Observer, const FIRST: bool>(&mut self, exec: &mut Running<'_, '_, O>, n: usize) {
         let (cells, now) = (self.column.cells(), exec.settings.now);
         let Scratch { base, flow, out, len, tcp_flags, .. } = &*self.scratch;
         let (first, first_flow) = (out[0], flow[0]);
@@ -949,7 +980,7 @@ impl<'a, 'b> Round<'a, 'b> {
     /// Upcalls for what is left in `missed`.
     #[cold]
     #[inline(never)]
-    fn upcall<O: Observer>(&mut self, exec: &mut Running<'_, '_>, burst: &Burst<'_>, observer: &mut O) {
+    fn upcall<O: Observer>(&mut self, exec: &mut Running<'_, '_, O>, burst: &Burst<'_>) {
         for at in 0..self.missed.len() {
             let i = self.missed[at];
             // An earlier miss of this burst may have installed the flow. A fresh view also sees a mask that is new.
@@ -960,7 +991,7 @@ impl<'a, 'b> Round<'a, 'b> {
                 self.counters.megaflow_hits.add(1);
                 self.counters.subtable_probes.add(probes as u64);
                 if O::ACTIVE {
-                    self.tell(exec, [i], Tier::Megaflow, observer);
+                    self.tell(exec, [i], Tier::Megaflow);
                 }
                 continue;
             }
@@ -968,13 +999,14 @@ impl<'a, 'b> Round<'a, 'b> {
             let key = self.whole_key(i);
             let r = self.scratch.refs[i as usize];
             if O::ACTIVE {
-                observer.lookup(exec.packet(r), &key, Tier::Miss, None);
+                let (packet, _, outside) = exec.watched(r);
+                outside.observer.lookup(r, packet, &key, Tier::Miss, None);
             }
             self.miss(exec, r, &key);
         }
     }
 
-    fn miss(&mut self, exec: &mut Running<'_, '_>, r: u16, key: &FlowKey) {
+    fn miss<O: Observer>(&mut self, exec: &mut Running<'_, '_, O>, r: u16, key: &FlowKey) {
         let published = exec.outside.published;
         let Some(handler) = &published.handler else {
             return exec.end(r, Fate::Dropped(DropReason::Miss));
@@ -985,7 +1017,8 @@ impl<'a, 'b> Round<'a, 'b> {
         let now = exec.settings.now;
         let mut packet = exec.packet(r).take();
         let ext = exec.executor.ext(packet.ext).cloned();
-        let answer = handler.miss(Miss { packet: &mut packet, ext: ext.as_ref(), key, now });
+        let is_copy = exec.is_copy(r);
+        let answer = handler.miss(Miss { packet: &mut packet, ext: ext.as_ref(), key, is_copy, now });
         let fate = match answer {
             Answer::Execute { actions, install } => {
                 *exec.packet(r) = packet;
@@ -1011,6 +1044,9 @@ impl<'a, 'b> Round<'a, 'b> {
             }
             Answer::Consumed => Fate::Upcall,
             Answer::Queue => {
+                if let Some(ext) = &ext {
+                    exec.outside.ends(&packet, ext);
+                }
                 exec.executor.free_ext(&mut packet);
                 exec.outside.queue(&mut packet, key, None)
             }
@@ -1023,29 +1059,35 @@ impl<'a, 'b> Round<'a, 'b> {
 
     /// Groups the round's packets by flow, counts them, and runs the flows' actions.
     #[inline(always)]
-    fn execute<const FIRST: bool>(&mut self, exec: &mut Running<'_, '_>, n: usize, burst: &Burst<'_>) {
+    fn execute<O: Observer, const FIRST: bool>(&mut self, exec: &mut Running<'_, '_, O>, n: usize, burst: &Burst<'_>) {
         let first = self.scratch.flow[0];
         let others = self.scratch.flow[..n].iter().fold(0, |d, f| d | f ^ first);
         self.scratch.learn::<FIRST>(others == 0);
         if others == 0 {
             if first != NO_FLOW && n != 0 {
-                self.one_flow::<FIRST>(exec, first, n, burst);
+                self.one_flow::<O, FIRST>(exec, first, n, burst);
             }
             return;
         }
-        self.by_flow::<FIRST>(exec, n, burst);
+        self.by_flow::<O, FIRST>(exec, n, burst);
     }
 
     /// Counts and runs the whole round as one group.
     #[inline(always)]
-    fn one_flow<const FIRST: bool>(&mut self, exec: &mut Running<'_, '_>, number: u32, n: usize, burst: &Burst<'_>) {
+    fn one_flow<O: Observer, const FIRST: bool>(
+        &mut self,
+        exec: &mut Running<'_, '_, O>,
+        number: u32,
+        n: usize,
+        burst: &Burst<'_>,
+    ) {
         let (bytes, flags) = (self.scratch.bytes, self.scratch.tcp_flags);
-        self.whole::<FIRST>().group(exec, number, &self.scratch.refs[..n], bytes, flags, burst);
+        self.whole::<O, FIRST>().group(exec, number, &self.scratch.refs[..n], bytes, flags, burst);
     }
 
     /// The round's packets are of several flows.
     #[inline(always)]
-    fn by_flow<const FIRST: bool>(&mut self, exec: &mut Running<'_, '_>, n: usize, burst: &Burst<'_>) {
+    fn by_flow<O: Observer, const FIRST: bool>(&mut self, exec: &mut Running<'_, '_, O>, n: usize, burst: &Burst<'_>) {
         let Groups { slots, flow, len, of, sorted } = &mut *self.groups;
         let scratch = &*self.scratch;
         slots.fill(0);
@@ -1067,7 +1109,7 @@ impl<'a, 'b> Round<'a, 'b> {
         }
         let groups = groups.min(BURST_MAX);
         if groups == n {
-            return self.singles::<FIRST>(exec, n, burst);
+            return self.singles::<O, FIRST>(exec, n, burst);
         }
         // Where each group starts in `sorted`, then its members in order of arrival.
         let mut start = 0;
@@ -1097,14 +1139,14 @@ impl<'a, 'b> Round<'a, 'b> {
                 flags |= self.scratch.base[i][3];
                 *out = self.scratch.refs[i];
             }
-            self.whole::<FIRST>().group(exec, number, &refs[..members.len()], bytes, flags & TCP_FLAGS_WORD, burst);
+            self.whole::<O, FIRST>().group(exec, number, &refs[..members.len()], bytes, flags & TCP_FLAGS_WORD, burst);
         }
     }
 
     /// Each packet of the round has its own flow.
     #[inline(always)]
-    fn singles<const FIRST: bool>(&mut self, exec: &mut Running<'_, '_>, n: usize, burst: &Burst<'_>) {
-        let whole = self.whole::<FIRST>();
+    fn singles<O: Observer, const FIRST: bool>(&mut self, exec: &mut Running<'_, '_, O>, n: usize, burst: &Burst<'_>) {
+        let whole = self.whole::<O, FIRST>();
         for i in 0..n {
             let number = self.scratch.flow[i];
             if number == NO_FLOW {
@@ -1118,24 +1160,20 @@ impl<'a, 'b> Round<'a, 'b> {
 
     /// What running a group needs.
     #[inline(always)]
-    fn whole<const FIRST: bool>(&self) -> Whole<'a, 'b> {
+    fn whole<O: Observer, const FIRST: bool>(&self) -> Whole<'a, 'b> {
         let Scratch { plain, longest, .. } = *self.scratch;
-        Whole { view: self.view, column: self.column, plain, longest, defers: FIRST && plain }
+        Whole { view: self.view, column: self.column, plain, longest, defers: FIRST && plain && !O::ACTIVE }
     }
 
     /// Tells an observer about those of `positions` whose flow `tier` has just found.
-    fn tell<O: Observer>(
-        &self,
-        exec: &mut Running<'_, '_>,
-        positions: impl IntoIterator<Item = u16>,
-        tier: Tier,
-        observer: &mut O,
-    ) {
+    fn tell<O: Observer>(&self, exec: &mut Running<'_, '_, O>, positions: impl IntoIterator<Item = u16>, tier: Tier) {
         for i in positions {
             let number = self.scratch.flow[i as usize];
             if number != NO_FLOW {
                 let key = self.whole_key(i);
-                observer.lookup(exec.packet(self.scratch.refs[i as usize]), &key, tier, Some(number));
+                let r = self.scratch.refs[i as usize];
+                let (packet, _, outside) = exec.watched(r);
+                outside.observer.lookup(r, packet, &key, tier, Some(number));
             }
         }
     }
@@ -1163,9 +1201,10 @@ fn tcp_flags_of(word: u64) -> u64 {
     u64::from(if cfg!(target_endian = "little") { ((word >> 32) as u16).swap_bytes() } else { (word >> 16) as u16 })
 }
 
-/// The executor's outside: the sink, the handler, the ring.
-struct Outer<'o> {
+/// The executor's outside: the sink, the observer, the handler, the ring.
+struct Outer<'o, O> {
     sink: &'o mut dyn Sink,
+    observer: &'o mut O,
     published: &'o Published,
     datapath: &'o Datapath,
     counters: &'o WorkerCounters,
@@ -1173,7 +1212,7 @@ struct Outer<'o> {
     burst: &'o Burst<'o>,
 }
 
-impl Outer<'_> {
+impl<O> Outer<'_, O> {
     /// Puts a packet onto the upcall ring, in a pool buffer; the packet's fate.
     fn queue(&mut self, packet: &mut Packet, key: &FlowKey, request: Option<&Arc<Userspace>>) -> Fate {
         let pool = self.datapath.pool();
@@ -1201,7 +1240,13 @@ fn copy_to(pool: &crate::packet::Pool, packet: &Packet) -> Option<Packet> {
     Some(copy)
 }
 
-impl Outside for Outer<'_> {
+impl<O: Observer> Outside for Outer<'_, O> {
+    const WATCHED: bool = O::STEPS;
+
+    fn step(&mut self, r: u16, step: Step<'_>) {
+        self.observer.step(r, step);
+    }
+
     #[inline]
     fn transmit(&mut self, port: u32, burst: TxBurst<'_>) -> (usize, DropReason) {
         self.sink.transmit(port, burst)
@@ -1212,11 +1257,20 @@ impl Outside for Outer<'_> {
         self.sink.shares()
     }
 
+    fn sends(&mut self, port: u32, packet: &Packet, ext: &Ext) {
+        self.sink.sends(port, packet, ext);
+    }
+
+    fn ends(&mut self, packet: &Packet, ext: &Ext) {
+        self.sink.ends(packet, ext);
+    }
+
     fn userspace(
         &mut self,
         request: &Arc<Userspace>,
         packet: &mut Packet,
         ext: Option<&Ext>,
+        is_copy: bool,
     ) -> Result<Vec<Action>, Fate> {
         let _ = (self.counters, self.burst);
         if !self.published.upcalls_enabled {
@@ -1226,7 +1280,7 @@ impl Outside for Outer<'_> {
         let Some(handler) = &self.published.handler else {
             return Err(self.queue(packet, &key, Some(request)));
         };
-        match handler.punt(Punt { packet, ext, key: &key, request, now: self.now }) {
+        match handler.punt(Punt { packet, ext, key: &key, is_copy, request, now: self.now }) {
             Answer::Execute { actions, .. } => Ok(actions),
             Answer::Consumed => Err(Fate::Upcall),
             Answer::Queue => Err(self.queue(packet, &key, Some(request))),

@@ -63,8 +63,9 @@ impl Pool {
             return Err(invalid("headroom does not fit the buffer"));
         }
         let bytes = (count as usize).checked_mul(buffer_len as usize).ok_or_else(|| invalid("pool too large"))?;
-        // Large pages spare the packet path most TLB misses.
-        let region = Region::zeroed(source, bytes)?;
+        // Large pages spare the packet path most TLB misses. The free list takes the buffers in turn, so all will be used soon.
+        let mut region = Region::zeroed(source, bytes)?;
+        region.populate_new(bytes);
         let base = region.at();
         let free = ArrayQueue::new(count as usize);
         for i in 0..count {

@@ -29,7 +29,7 @@ struct Slot<T> {
     state: AtomicU32,
 }
 
-/// A fixed number of slots; memory is touched only when a slot is first used.
+/// A fixed number of slots; memory is taken, some pages at a time, as slots are first used.
 ///
 /// *Thread-safety.* Slot states are atomic; values are immutable while alive (interior atomics excepted).
 pub struct Slab<T: Send + Sync + 'static> {
@@ -58,11 +58,21 @@ type Slots<T> = super::mapped::Mapped<Slot<T>>;
 #[allow(unsafe_code)]
 fn dead_slots<T>(source: &Source, capacity: usize) -> std::io::Result<Slots<T>> {
     // SAFETY: zero bytes are a valid slot: the value is `MaybeUninit`, and the state reads `DEAD`.
-    unsafe { Slots::zeroed_unchecked(source, capacity) }
+    unsafe { Slots::growing_unchecked(source, capacity) }
+}
+
+/// Makes the first `count` slots ready before they are used.
+#[cfg(not(loom))]
+#[inline]
+fn make_ready<T>(slots: &Slots<T>, count: u32) {
+    slots.make_ready(count as usize);
 }
 
 #[cfg(loom)]
 type Slots<T> = Box<[Slot<T>]>;
+
+#[cfg(loom)]
+fn make_ready<T>(_slots: &Slots<T>, _count: u32) {}
 
 #[cfg(loom)]
 fn dead_slots<T>(_source: &Source, capacity: usize) -> std::io::Result<Slots<T>> {
@@ -184,6 +194,7 @@ impl<T: Send + Sync + 'static> SlabWriter<T> {
             Some(index) => index,
             None if (self.fresh as usize) < self.slab.slots.len() => {
                 self.fresh += 1;
+                make_ready(&self.slab.slots, self.fresh);
                 self.fresh - 1
             }
             None => return Err(value),

@@ -40,7 +40,8 @@ pub(super) fn check_usual(packet: &Packet, tunnel: &mut TunnelLine) -> Option<Ou
     const AT: usize = L4 + udp::HEADER_LEN;
     let bytes = packet.data();
     let h: &[u8; AT] = bytes.first_chunk()?;
-    let (total, len) = (usize::from(u16::from_be_bytes([h[16], h[17]])), usize::from(u16::from_be_bytes([h[38], h[39]])));
+    let (total, len) =
+        (usize::from(u16::from_be_bytes([h[16], h[17]])), usize::from(u16::from_be_bytes([h[38], h[39]])));
     let is_usual = (packet.l3, packet.l4) == (L3 as u16, L4 as u16)
         && h[14] == 0x45
         && [h[20] & 0x3f, h[21]] == [0; 2]
@@ -48,21 +49,14 @@ pub(super) fn check_usual(packet: &Packet, tunnel: &mut TunnelLine) -> Option<Ou
         && [h[40], h[41]] == [0; 2]
         && (udp::HEADER_LEN..=total.wrapping_sub(ipv4::HEADER_LEN)).contains(&len)
         && total <= bytes.len() - L3;
-    if !is_usual || !packet.flags.contains(PacketFlags::CHECKSUM_GOOD) && !checksum::is_right_v4(h[L3..L4].first_chunk()?)
+    if !is_usual
+        || !packet.flags.contains(PacketFlags::CHECKSUM_GOOD) && !checksum::is_right_v4(h[L3..L4].first_chunk()?)
     {
         return None;
     }
     let line: &mut Line = zerocopy::transmute_mut!(tunnel);
-    *line = [
-        0,
-        u64::from_ne_bytes(*h[26..].first_chunk()?),
-        0,
-        0,
-        0,
-        0,
-        word_of(h[15], h[22], *h[34..].first_chunk()?),
-        0,
-    ];
+    *line =
+        [0, u64::from_ne_bytes(*h[26..].first_chunk()?), 0, 0, 0, 0, word_of(h[15], h[22], *h[34..].first_chunk()?), 0];
     Some(Outer { at: AT, end: L4 + len })
 }
 
@@ -70,7 +64,11 @@ pub(super) fn check_usual(packet: &Packet, tunnel: &mut TunnelLine) -> Option<Ou
 #[inline(always)]
 fn word_of(tos: u8, ttl: u8, ports: [u8; 4]) -> u64 {
     let (low, high) = (u16::from_ne_bytes([tos, ttl]), u32::from_ne_bytes(ports));
-    if cfg!(target_endian = "little") { u64::from(low) | u64::from(high) << 32 } else { u64::from(low) << 48 | u64::from(high) }
+    if cfg!(target_endian = "little") {
+        u64::from(low) | u64::from(high) << 32
+    } else {
+        u64::from(low) << 48 | u64::from(high)
+    }
 }
 
 #[inline(never)]

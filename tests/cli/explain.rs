@@ -21,6 +21,27 @@ fn command(args: &[&str]) -> Command {
     command
 }
 
+/// A file of flows that goes when it is dropped.
+struct File(std::path::PathBuf);
+
+impl File {
+    fn new(name: &str, text: &[u8]) -> File {
+        let path = std::env::temp_dir().join(format!("wye-explain-{name}-{}", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        File(path)
+    }
+
+    fn name(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 #[test]
 fn each_action_is_told_with_what_it_changed() {
     let text = explain(&[TRACE]);
@@ -60,6 +81,82 @@ fn a_drop_is_told_at_the_action_that_did_it() {
     assert!(explain(&[TRACE, "--packet", "8"]).contains("fate: dropped: rx_invalid"));
 }
 
+const DECISIONS: &[u8] = b"\
+meter 1 pps 1000 burst 10
+bond 7 3
+in_port(1), actions:trunc(40),lb_output(7),clone(drop),clone(dec_ttl,9),sample(sample=100%,actions(recirc(0x5))),\
+sample(sample=0%,actions(2)),check_pkt_len(size=59,gt(2,4),le(3)),trunc(20),userspace(pid=0),meter(1),meter(2),2
+recirc_id(0x5),in_port(1), actions:push_vlan(vid=5,pcp=0)
+meter 2 kbps 0
+";
+
+const STEPS: &str = "  - trunc(40): what is sent next is 40 of 60 bytes
+  - lb_output(7): hash 0x44da80e2 chooses port 3; sends copy 1, 40 of 60 bytes, to port 3
+  - clone: on copy 2:
+    - end: drops copy 2: no_output
+  - clone: on copy 3:
+    - dec_ttl: ipv4: ttl=64 becomes ttl=63
+    - 9: sends 60 bytes to port 9
+  - sample: chosen, at 100.000 %: on copy 4:
+    - recirc(0x5): has copy 4 looked up again with recirc_id 0x5
+  - sample: not chosen, at 0.000 %
+  - check_pkt_len: 60 bytes are more than 59: on copy 5:
+    - 2: sends copy 6, 60 bytes, to port 2
+    - 4: sends 60 bytes to port 4
+  - trunc(20): what is sent next is 20 of 60 bytes
+  - userspace(pid=0): hands up 20 of 60 bytes; queues copy 7 for the upcall handler
+  - meter(1): lets the packet pass
+  - meter(2): drops the packet: meter
+  - push_vlan(vid=5,pcp=0): 60 bytes become 64; \
+    eth_type: 0x0800 becomes 0x8100; now has vlan(vid=5,pcp=0); \
+    now has encap(eth_type(0x0800),ipv4(src=10.0.0.1,dst=20.0.0.2,proto=17,tos=0,ttl=64,frag=no),udp(src=4660,dst=53))
+  - end: drops copy 4: no_output";
+
+const ENDS: &str = "\
+port 3: 40
+sent to port 9: 60
+sent to port 2: 60
+sent to port 4: 60
+copy 1: transmitted to port 3
+copy 2: dropped: no_output
+copy 3: transmitted to port 9
+copy 4: dropped: no_output
+copy 5: transmitted to port 4
+copy 6: transmitted to port 2
+copy 7: upcall
+fate: dropped: meter";
+
+#[test]
+fn decisions_copies_and_ends_are_told() {
+    let flows = File::new("decisions", DECISIONS);
+    let text = wye_ok(&["explain", TRACE, "--flows", flows.name()]);
+    let steps: Vec<&str> = text.lines().filter(|line| line.trim_start().starts_with("- ")).collect();
+    assert_eq!(steps.join("\n"), STEPS, "{text}");
+    assert!(text.contains("\nlookup 2, copy 4: recirc_id(0x5),in_port(1),"), "{text}");
+    let (_, ends) = text.split_once("\nsent to ").unwrap();
+    let ends: Vec<&str> =
+        ends.lines().map(|line| line.rsplit_once(" bytes: ").map_or(line, |(what, _)| what)).collect();
+    assert_eq!(ends.join("\n"), ENDS, "{text}");
+}
+
+#[test]
+fn what_is_wrong_with_the_flows_is_told_in_one_form() {
+    let same = "in_port(1), actions:2\nin_port(1),eth(), actions:3\n";
+    for (text, line, what) in [
+        (&b"# one\nin_port(1), actions:clone(meter(4)),2\n"[..], 2, "meter(4): no line of the file defines meter 4"),
+        (same.as_bytes(), 2, "the flow exists"),
+        (b"meter 1 pps 5\nmeter 1000000 pps 5\n", 2, "meter 1000000: meter id 1000000 is not below "),
+        (b"# one\n\nin_port(1), actions:2 # caf\xe9\n", 3, "not UTF-8"),
+        (b"in_port(1), actions:frobnicate\n", 1, "column 21: an action"),
+    ] {
+        let flows = File::new("wrong", text);
+        for command in ["explain", "replay"] {
+            let error = wye_err(&[command, TRACE, "--flows", flows.name()]);
+            assert!(error.contains(&format!("{}:{line}: {what}", flows.name())), "{error}");
+        }
+    }
+}
+
 #[test]
 fn a_packet_may_be_typed() {
     let hex = "ff:ff:ff:ff:ff:ff 02:00:00:00:00:01 0806 0001080006040001 020000000001 0a000001 000000000000 0a000009";
@@ -94,14 +191,15 @@ fn a_packet_may_come_through_a_pipe() {
 
 #[test]
 fn every_port_number_can_be_explained() {
-    let flows = std::env::temp_dir().join(format!("wye-explain-ports-{}", std::process::id()));
-    std::fs::write(&flows, "in_port(65535), actions:dec_ttl,0,65535\n").unwrap();
-    let report = wye_ok(&["explain", TRACE, "--in-port", "65535", "--flows", flows.to_str().unwrap(), "--json"]);
-    std::fs::remove_file(&flows).unwrap();
+    let flows = File::new("ports", b"in_port(65535), actions:dec_ttl,0,65535\n");
+    let report = wye_ok(&["explain", TRACE, "--in-port", "65535", "--flows", flows.name(), "--json"]);
     let report: Value = serde_json::from_str(&report).unwrap();
     let effects: Vec<_> =
         report["lookups"][0]["steps"].as_array().unwrap().iter().map(|s| s["effect"].as_str().unwrap()).collect();
-    assert_eq!(effects, ["ipv4: ttl=64 becomes ttl=63", "sends 60 bytes to port 0", "sends 60 bytes to port 65535"]);
+    assert_eq!(
+        effects,
+        ["ipv4: ttl=64 becomes ttl=63", "sends copy 1, 60 bytes, to port 0", "sends 60 bytes to port 65535"]
+    );
     let mut ports: Vec<_> = report["sent"].as_array().unwrap().iter().map(|s| s["port"].as_u64().unwrap()).collect();
     ports.sort_unstable();
     assert_eq!(ports, [0, 65535]);
@@ -115,12 +213,12 @@ fn the_json_object_has_these_fields() {
         names.join(" ")
     };
     let sent: Value = serde_json::from_str(&explain(&[TRACE, "--json"])).unwrap();
-    assert_eq!(fields(&sent), "bytes fate hex in_port lookups sent");
+    assert_eq!(fields(&sent), "bytes copies fate hex in_port lookups sent");
     assert_eq!(fields(&sent["lookups"][0]), "flow key line steps tier");
     assert_eq!(fields(&sent["lookups"][0]["steps"][0]), "action depth effect");
     assert_eq!(fields(&sent["sent"][0]), "bytes hex port");
     let missed: Value = serde_json::from_str(&explain(&[TRACE, "--packet", "7", "--json"])).unwrap();
-    assert_eq!(fields(&missed), "bytes fate hex in_port lookups reason sent");
+    assert_eq!(fields(&missed), "bytes copies fate hex in_port lookups reason sent");
     assert_eq!(fields(&missed["lookups"][0]), "key steps tier");
 }
 

@@ -4,6 +4,7 @@ mod bench;
 mod demo;
 mod explain;
 mod replay;
+mod run;
 
 use std::process::{Command, Output};
 

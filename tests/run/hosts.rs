@@ -8,24 +8,29 @@ use crate::switch::{Switch, await_that, number, over_ports};
 use crate::wires::{far_end, port_table};
 
 /// Hosts, each with an interface `eth0` on one port of a switch.
-struct Lan {
-    switch: Switch,
-    hosts: Vec<Host>,
+pub struct Lan {
+    pub switch: Switch,
+    pub hosts: Vec<Host>,
 }
 
 /// The address of host `n` that a command takes, by its IP version.
-fn address(version: u8, n: usize) -> String {
+pub fn address(version: u8, n: usize) -> String {
     if version == 4 { format!("10.9.0.{n}") } else { format!("fd09::{n}") }
 }
 
 impl Lan {
     /// Host 1 is on port `p1` and so on.
-    fn new(test: &str, kind: &str, head: &str, count: usize) -> Option<Lan> {
+    pub fn new(test: &str, kind: &str, head: &str, count: usize) -> Option<Lan> {
+        Lan::with_ports(test, kind, head, "", count)
+    }
+
+    /// As [`Lan::new`], with further lines in the table of each port.
+    pub fn with_ports(test: &str, kind: &str, head: &str, lines: &str, count: usize) -> Option<Lan> {
         let ports: Vec<String> = (1..=count).map(|n| format!("p{n}")).collect();
         if kind != "tap" {
             ports.iter().for_each(|port| veth(port, &far_end(kind, port)));
         }
-        let tables: String = ports.iter().map(|port| port_table(port, kind, "")).collect();
+        let tables: String = ports.iter().map(|port| port_table(port, kind, lines)).collect();
         let switch = Switch::start_or_skip(test, &format!("{head}\n{tables}"))?;
         let hosts: Vec<Host> = ports.iter().map(|port| host(&far_end(kind, port))).collect();
         ports.iter().for_each(|port| switch.await_link(port, "up"));

@@ -3,6 +3,7 @@
 //! Each test has a namespace of its own, see [`namespace`]; where that is not allowed it says `SKIP`.
 
 mod ask;
+mod counters;
 mod hosts;
 mod learning;
 mod life;
@@ -10,6 +11,7 @@ mod life;
 #[allow(dead_code)]
 #[path = "../ports/namespace.rs"]
 mod namespace;
+mod queues;
 mod storm;
 mod switch;
 mod vanish;

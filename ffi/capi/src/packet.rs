@@ -3,6 +3,8 @@
 use core::ffi::c_void;
 use core::ptr::NonNull;
 
+use wye::flow::key::LINE_MISC;
+use wye::flow::{Ext, FlowKey};
 use wye::packet::buffer::PACKET_LEN_MAX;
 use wye::packet::{DropReason, Fate, Owner, Packet, PacketFlags};
 
@@ -122,7 +124,7 @@ pub struct wye_packet {
     pub rss_hash: u32,
     /// Packet mark.
     pub skb_mark: u32,
-    /// QoS priority.
+    /// QoS priority (`skb_priority` of a key).
     pub skb_priority: u32,
     /// `WYE_PKT_*`; others must be clear.
     pub flags: u32,
@@ -211,7 +213,7 @@ impl wye_packet {
         let hidden = w.data_ofs.saturating_sub(u32::from(u16::MAX));
         let capacity = w.capacity.checked_sub(hidden)?;
         let known = WYE_PKT_RSS_VALID | WYE_PKT_CHECKSUM_GOOD;
-        if w.skb_priority != 0 || w.ct_label != [0; 16] || w.flags & !known != 0 {
+        if w.flags & !known != 0 {
             return None;
         }
         let layer3 = match w.packet_type >> 16 {
@@ -240,6 +242,33 @@ impl wye_packet {
             packet.l3_type = w.packet_type as u16;
         }
         Some(packet)
+    }
+
+    /// What the engine keeps beside its descriptors: QoS priority and connection label.
+    #[inline]
+    pub(crate) fn is_rare(&self) -> bool {
+        self.skb_priority != 0 || self.ct_label != [0; 16]
+    }
+
+    /// Gives the engine what it keeps beside its descriptors.
+    pub(crate) fn give(&self, ext: &mut Ext) {
+        ext.skb_priority = self.skb_priority;
+        ext.misc.ct_label = self.ct_label;
+        if self.ct_label != [0; 16] {
+            ext.lines |= LINE_MISC;
+        }
+    }
+
+    /// Takes over what the engine kept beside its descriptor.
+    pub(crate) fn take(&mut self, ext: &Ext) {
+        self.skb_priority = ext.skb_priority;
+        self.ct_label = if ext.lines & LINE_MISC != 0 { ext.misc.ct_label } else { [0; 16] };
+    }
+
+    /// As `take`, for a packet with this key.
+    pub(crate) fn take_of_key(&mut self, key: &FlowKey) {
+        self.skb_priority = key.base.skb_priority;
+        self.ct_label = key.misc.ct_label;
     }
 
     /// The caller's descriptor that the engine's stands for.
@@ -292,6 +321,13 @@ impl wye_packet {
         };
         w.update(packet);
         w.flags |= WYE_PKT_ENGINE;
+        w
+    }
+
+    /// As `view`, of a packet with this key.
+    pub(crate) fn view_with(packet: &Packet, key: &FlowKey) -> Self {
+        let mut w = Self::view(packet);
+        w.take_of_key(key);
         w
     }
 

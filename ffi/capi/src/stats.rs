@@ -89,7 +89,9 @@ pub extern "C" fn wye_datapath_stats(
 /// is freed.
 ///
 /// `packets_in` packets came in; each has one fate, so it is the sum of `transmitted`, `upcall`, `parked`, `delivered` and all
-/// `dropped.REASON`. Copies that actions make are counted in `copies`, `copies_transmitted` and `copies_dropped.REASON` only.
+/// `dropped.REASON`. Copies that actions make are counted in `copies`, `copies_transmitted` and `copies_dropped.REASON` only. A packet that goes
+/// up and is answered by the callback counts once, with its last fate. What is carried out for a copy that went up, and for an upcall that was
+/// taken off the ring, counts as a packet of its own.
 ///
 /// Any thread; does not block. Since 0.1.
 #[unsafe(no_mangle)]

@@ -125,6 +125,8 @@ pub(crate) struct Parked {
     pub(crate) request: Option<Userspace>,
     /// How often it has been parked and brought back without an answer, because a flow seemed to be there.
     pub(crate) retries: u8,
+    /// It is a copy of a packet, or has had its end already: it is in no sum of fates.
+    pub(crate) is_copy: bool,
 }
 
 /// An upcall's attributes, in buffers that are used again.
@@ -174,7 +176,7 @@ impl UpcallHandler for Dispatcher {
                 let mut packet = at.take();
                 // The place of the rarer metadata stays with the descriptor that the engine has, and is freed with it.
                 at.ext = core::mem::take(&mut packet.ext);
-                Parked { packet, key: *miss.key, request: None, retries: worker.retries() }
+                Parked { packet, key: *miss.key, request: None, retries: worker.retries(), is_copy: miss.is_copy }
             })
         });
         parked.unwrap_or(Answer::Queue)
@@ -186,7 +188,13 @@ impl UpcallHandler for Dispatcher {
                 let mut packet = at.take();
                 // Here the engine itself frees the place, since the packet is gone.
                 packet.ext = 0;
-                Parked { packet, key: *punt.key, request: Some(punt.request.clone()), retries: 0 }
+                Parked {
+                    packet,
+                    key: *punt.key,
+                    request: Some(punt.request.clone()),
+                    retries: 0,
+                    is_copy: punt.is_copy,
+                }
             })
         });
         parked.unwrap_or(Answer::Queue)
@@ -248,7 +256,7 @@ pub extern "C" fn wye_upcall_pop(
         let mut queued = Box::new(wye_queued_upcall {
             tag: Tag::live::<wye_queued_upcall>(),
             inner,
-            view: wye_packet::view(&popped.packet),
+            view: wye_packet::view_with(&popped.packet, &popped.key),
             attributes: Attributes::default(),
             upcall: Some(popped),
         });

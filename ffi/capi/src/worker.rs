@@ -18,8 +18,10 @@ use std::collections::VecDeque;
 use std::panic::catch_unwind;
 use std::sync::{Arc, Mutex, TryLockError};
 
+use ahash::AHashMap;
 use wye::datapath::stats::WorkerCounters;
 use wye::datapath::{Answer, FlowId, LocalPorts, Sink, Worker};
+use wye::flow::Ext;
 use wye::flow::action::{Action, Actions, Masked, SetField};
 use wye::flow::netlink::{decode_actions, encode_key};
 use wye::packet::{DropReason, Fate, Owner, Packet};
@@ -210,6 +212,8 @@ struct Engine {
     batch: Vec<Packet>,
     views: Box<[wye_packet]>,
     pointers: Box<[*mut wye_packet]>,
+    /// See [`Callback`]; here for its memory.
+    rare: AHashMap<usize, (u32, [u8; 16])>,
     /// Ports that this worker drives, once there is one.
     ports: Option<Box<LocalPorts>>,
     waiter: Option<Waiter>,
@@ -249,7 +253,17 @@ struct Callback<'a> {
     pointers: &'a mut [*mut wye_packet],
     /// Ports that the worker drives; while it polls them the engine asks them itself.
     ports: Option<&'a mut LocalPorts>,
+    /// Of packets of the library's that wait for `transmit`: by buffer, what the engine kept beside their descriptors.
+    rare: &'a mut AHashMap<usize, (u32, [u8; 16])>,
     panicked: Option<String>,
+}
+
+/// What is left in a packet of the caller's that goes back to it.
+fn leave(packet: &Packet, ext: &Ext) -> bool {
+    let Some(at) = wye_packet::of(packet) else { return false };
+    // SAFETY: the caller's descriptor that this packet was made from; nobody took it yet.
+    unsafe { (*at).take(ext) };
+    true
 }
 
 impl Sink for Callback<'_> {
@@ -276,6 +290,10 @@ impl Sink for Callback<'_> {
                 }
                 None => {
                     let mut view = wye_packet::view(packet);
+                    if !self.rare.is_empty() {
+                        let rare = self.rare.remove(&packet.buffer_ptr().addr());
+                        (view.skb_priority, view.ct_label) = rare.unwrap_or_default();
+                    }
                     view.end(Fate::Transmitted);
                     // SAFETY: `i < n`, and there are as many views as pointers, of which `..n` exists.
                     unsafe {
@@ -308,6 +326,36 @@ impl Sink for Callback<'_> {
         }
         (taken, DropReason::TxFull)
     }
+
+    fn sends(&mut self, port: u32, packet: &Packet, ext: &Ext) {
+        let is_driven = self.ports.as_ref().is_some_and(|ports| ports.reaches(port));
+        if !leave(packet, ext) && !is_driven && self.ops.transmit.is_some() && self.panicked.is_none() {
+            let mut view = wye_packet::EMPTY;
+            view.take(ext);
+            self.rare.insert(packet.buffer_ptr().addr(), (view.skb_priority, view.ct_label));
+        }
+    }
+
+    fn ends(&mut self, packet: &Packet, ext: &Ext) {
+        leave(packet, ext);
+    }
+}
+
+/// The engine's descriptor of a packet of the caller's.
+///
+/// # Safety
+/// As `wye_packet::describe`.
+#[inline]
+unsafe fn take_in(worker: &mut Worker, at: *mut wye_packet) -> Packet {
+    // SAFETY: this function's contract, twice.
+    let (mut packet, w) = unsafe { (wye_packet::describe(at), &*at) };
+    if w.is_rare()
+        && packet.capacity() != 0
+        && let Some(ext) = worker.ext_mut(&mut packet)
+    {
+        w.give(ext);
+    }
+    packet
 }
 
 impl wye_worker {
@@ -354,9 +402,9 @@ impl wye_worker {
 
     /// One burst of each port.
     fn poll_ports(&self, engine: &mut Engine, now: Nanos) -> Outcome<usize> {
-        let Engine { worker, views, pointers, ports, .. } = engine;
+        let Engine { worker, views, pointers, ports, rare, .. } = engine;
         let Some(ports) = ports else { return Ok(0) };
-        let mut sink = Callback { ops: &self.ops, ctx: self.ctx, views, pointers, ports: None, panicked: None };
+        let mut sink = Callback { ops: &self.ops, ctx: self.ctx, views, pointers, ports: None, rare, panicked: None };
         let run = catch_unwind(AssertUnwindSafe(|| {
             let carried = worker.poll_beside(ports, now, &mut sink);
             ports.check(&self.inner.engine, now);
@@ -383,9 +431,9 @@ impl wye_worker {
 
     /// Carries what is in the engine's batch. Packets of the caller's that are left go to `done`.
     fn carry(&self, engine: &mut Engine, work: Work<'_>, now_ns: u64, keep: bool, done: &mut Done) -> Outcome {
-        let Engine { worker, batch, views, pointers, ports, .. } = engine;
+        let Engine { worker, batch, views, pointers, ports, rare, .. } = engine;
         let ports = ports.as_deref_mut();
-        let mut sink = Callback { ops: &self.ops, ctx: self.ctx, views, pointers, ports, panicked: None };
+        let mut sink = Callback { ops: &self.ops, ctx: self.ctx, views, pointers, ports, rare, panicked: None };
         let now = Nanos(now_ns);
         let run = catch_unwind(AssertUnwindSafe(|| match work {
             Work::Process => {
@@ -425,6 +473,8 @@ impl wye_worker {
             }
             done.push(at);
         }
+        // Left over only if no packet was touched.
+        batch.iter_mut().for_each(|packet| worker.free_ext(packet));
         worker.free(batch, |_| {});
         batch.clear();
         outcome
@@ -484,8 +534,7 @@ impl wye_worker {
             mine.fetch_add(1, Ordering::Relaxed);
             all.fetch_add(1, Ordering::Relaxed);
         };
-        // A copy's end is in no sum of packets.
-        if done.n != 0 {
+        if !parked.is_copy {
             match fate {
                 Fate::Dropped(DropReason::UpcallRefused) => {
                     count(&self.turns.refused, &self.inner.corrections.refused);
@@ -499,7 +548,7 @@ impl wye_worker {
 
     /// Brings a parked packet back into the engine.
     fn again(&self, parked: Parked, work: Work<'_>, now_ns: u64) -> Outcome {
-        if parked.packet.owner() == Owner::Caller {
+        if !parked.is_copy {
             let corrections = &self.inner.corrections;
             corrections.again.fetch_add(1, Ordering::Relaxed);
             corrections.again_bytes.fetch_add(parked.packet.len() as u64, Ordering::Relaxed);
@@ -507,7 +556,19 @@ impl wye_worker {
         let mut done = Done::new();
         let outcome = self.with_engine(|engine| {
             engine.batch.clear();
-            engine.batch.push(parked.packet);
+            let mut packet = parked.packet;
+            let mut ext = Ext::of_key(&parked.key);
+            if let Some(at) = wye_packet::of(&packet) {
+                // The callback may have changed it. SAFETY: the caller's descriptor, which was parked: nobody took it.
+                unsafe { (*at).give(&mut ext) };
+            }
+            if !ext.is_empty()
+                && packet.capacity() != 0
+                && let Some(place) = engine.worker.ext_mut(&mut packet)
+            {
+                *place = ext;
+            }
+            engine.batch.push(packet);
             self.retries.store(parked.retries + 1, Ordering::Relaxed);
             let outcome = self.carry(engine, work, now_ns, false, &mut done);
             self.retries.store(0, Ordering::Relaxed);
@@ -517,6 +578,13 @@ impl wye_worker {
     }
 
     fn answer(&self, mut parked: Parked, now_ns: u64, attributes: &mut Attributes) -> Outcome {
+        if let Some(at) = wye_packet::of(&parked.packet) {
+            // SAFETY: the caller's descriptor, which was parked: nobody took it.
+            unsafe {
+                wye_packet::write_back(at, &parked.packet);
+                (*at).take_of_key(&parked.key);
+            }
+        }
         if self.inner.check(Intent::Change).is_err() {
             return self.finish(parked, Fate::Dropped(DropReason::Shutdown));
         }
@@ -536,13 +604,9 @@ impl wye_worker {
         };
         let mut view;
         let at = match wye_packet::of(&parked.packet) {
-            Some(at) => {
-                // SAFETY: the caller's descriptor, which was parked: nobody took it.
-                unsafe { wye_packet::write_back(at, &parked.packet) };
-                at
-            }
+            Some(at) => at,
             None => {
-                view = wye_packet::view(&parked.packet);
+                view = wye_packet::view_with(&parked.packet, &parked.key);
                 &raw mut view
             }
         };
@@ -647,7 +711,8 @@ impl wye_worker {
             engine.batch.clear();
             for &at in packets {
                 // SAFETY: this function's contract.
-                engine.batch.push(unsafe { wye_packet::describe(at) });
+                let packet = unsafe { take_in(&mut engine.worker, at) };
+                engine.batch.push(packet);
             }
             self.carry(engine, work, now_ns, keep, &mut done)
         })?;
@@ -692,6 +757,7 @@ pub unsafe extern "C" fn wye_worker_new(
                 batch: Vec::with_capacity(BURST_MAX),
                 views: vec![wye_packet::EMPTY; BURST_MAX].into_boxed_slice(),
                 pointers: vec![core::ptr::null_mut(); BURST_MAX].into_boxed_slice(),
+                rare: AHashMap::new(),
                 ports: None,
                 waiter: None,
             }),
@@ -869,6 +935,8 @@ pub unsafe extern "C" fn wye_worker_execute(
 }
 
 /// Answers an upcall that was taken off the ring, as the callback would, and frees it. `answer->actions` are carried out by this worker.
+/// The packet had its fate, `upcall`, when it went onto the ring; what is carried out now counts as a packet of its own, as with
+/// `wye_worker_execute`.
 ///
 /// The owning thread; also from `release` and `upcall` of this worker. Takes `queued`, whatever it answers, unless that is `WYE_E_INVALID`.
 /// `WYE_E_BUSY`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
@@ -897,7 +965,8 @@ pub unsafe extern "C" fn wye_worker_answer(
         unsafe { boundary::free(queued) };
         let Some(upcall) = upcall else { return Ok(()) };
         let request = upcall.request.as_deref().cloned();
-        let parked = Parked { packet: upcall.packet, key: upcall.key, request, retries: 0 };
+        // The upcall was its fate; the answer's actions are a packet of their own, as those of `wye_worker_execute`.
+        let parked = Parked { packet: upcall.packet, key: upcall.key, request, retries: 0, is_copy: true };
         guarded(&worker.inner, Intent::Change, |_| {
             let _turn = Turn::begin(&worker.turns);
             let outcome = match answer.verdict {

@@ -3,13 +3,16 @@
 //! Packets that several ports send have queues of their own, which are sent first: a port that gets a packet of its own may take
 //! it, and then there is nothing left for others to send.
 
+use zerocopy::FromZeros;
+
 use super::{Exec, Executor, NONE, Outside, Plain};
+use crate::action::step::Step;
 use crate::packet::{DropReason, Fate};
 use crate::port::driver::{BURST_MAX, EXTRA_BASE, TxBurst};
 use crate::port::table::PORTS_MAX;
 
 /// The packets that wait for one port.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, zerocopy::FromZeros)]
 struct TxQueue {
     len: u16,
     /// An extra is among them.
@@ -42,6 +45,9 @@ const NO_WAY: Way = Way { port: u32::MAX, slot: 0, packet_len_max: 0 };
 /// Ports that an executor remembers at a time, by the low bits of their numbers.
 const WAYS: usize = 8;
 
+/// Queues that have memory from the beginning: those of the first ports that a datapath gets.
+const SLOTS_READY: usize = 32;
+
 /// Everything that waits to be sent.
 #[derive(Debug)]
 pub(super) struct Transmit {
@@ -57,8 +63,14 @@ pub(super) struct Transmit {
 
 impl Transmit {
     pub(super) fn new() -> Self {
-        // All zero, so that only the queues of ports in use take memory.
-        let queues = || vec![TxQueue { len: 0, mixed: false, refs: [0; BURST_MAX] }; PORTS_MAX].into_boxed_slice();
+        // Two MiB of zeros for each kind, of which a switch with few ports, whose slots are the first, uses a page or two: those are
+        // touched here, so that no packet waits for memory.
+        let queues = || {
+            let mut queues =
+                <[TxQueue]>::new_box_zeroed_with_elems(PORTS_MAX).expect("memory for the queues of all ports");
+            queues[..SLOTS_READY].fill(TxQueue { len: 0, mixed: false, refs: [0; BURST_MAX] });
+            queues
+        };
         Transmit {
             queues: queues(),
             active: Vec::with_capacity(PORTS_MAX),
@@ -109,6 +121,16 @@ impl<O: Outside> Exec<'_, O> {
         if at == 0 && !group.is_empty() {
             self.executor.tx.active.push((way.slot, way.port));
         }
+        if O::WATCHED {
+            group.iter().for_each(|&r| self.tell_queued(r, port));
+        }
+    }
+
+    /// Tells that packet `r` waits to be sent.
+    #[cold]
+    fn tell_queued(&mut self, r: u16, port: u32) {
+        let len = self.packet(r).len();
+        self.outside.step(r, Step::Queued { port, len });
     }
 
     /// Outputs to several ports with which a list ends.
@@ -187,6 +209,9 @@ impl<O: Outside> Exec<'_, O> {
 
     #[inline(always)]
     fn enqueue(&mut self, way: Way, r: u16) {
+        if O::WATCHED {
+            self.tell_queued(r, way.port);
+        }
         let mixed = r >= EXTRA_BASE;
         let queue = &mut self.executor.tx.queues[way.slot as usize];
         let at = queue.len as usize;
@@ -238,16 +263,18 @@ impl<O: Outside> Exec<'_, O> {
     #[cold]
     fn output_unusual(&mut self, way: Way, r: u16) {
         self.cut(r);
-        // Who sends has no use for the rarer metadata, and may take the descriptor that names its place.
+        if self.packet(r).len() > way.packet_len_max as usize {
+            return self.end(r, Fate::Dropped(DropReason::TxTooLong));
+        }
+        // Who sends may take the descriptor that names the place of the rarer metadata: what of it is of use is told before.
         let ext = core::mem::take(&mut self.packet(r).ext);
         if ext != 0 {
+            let packet =
+                if r < EXTRA_BASE { &self.batch[r as usize] } else { &self.executor.extra[(r - EXTRA_BASE) as usize] };
+            self.outside.sends(way.port, packet, &self.executor.exts[ext as usize]);
             self.executor.free_exts.push(ext);
         }
-        if self.packet(r).len() > way.packet_len_max as usize {
-            self.end(r, Fate::Dropped(DropReason::TxTooLong));
-        } else {
-            self.enqueue(way, r);
-        }
+        self.enqueue(way, r);
     }
 
     /// Sends everything that is queued.
@@ -302,8 +329,10 @@ impl<O: Outside> Exec<'_, O> {
             if i < taken && r >= EXTRA_BASE && self.executor.stands_for[(r - EXTRA_BASE) as usize] == NONE {
                 self.executor.tally.copies_transmitted += 1;
                 self.free_extra(r);
+            } else if i < taken {
+                self.settle(r, Fate::Transmitted);
             } else {
-                self.end(r, if i < taken { Fate::Transmitted } else { Fate::Dropped(reason) });
+                self.end(r, Fate::Dropped(reason));
             }
         }
     }

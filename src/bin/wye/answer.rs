@@ -144,6 +144,8 @@ pub struct Port {
     pub vlans: String,
     /// Queues.
     pub queues: usize,
+    /// Packets received by each queue; together they are `rx_packets`.
+    pub rx_packets_of_queue: Vec<u64>,
     /// Packets received.
     pub rx_packets: u64,
     /// Bytes received.
@@ -187,6 +189,7 @@ impl Port {
             link: link.to_owned(),
             vlans: vlans(&view.config.vlans),
             queues: view.queues.len(),
+            rx_packets_of_queue: view.queues.iter().map(|queue| queue.stats().rx_packets).collect(),
             rx_packets: sum(|s| s.rx_packets),
             rx_bytes: sum(|s| s.rx_bytes),
             rx_dropped: sum(|s| s.rx_dropped),

@@ -37,11 +37,18 @@ const PACKET_LEN_MAX: u32 = 65_535;
 /// What the file says.
 #[derive(Debug, Default)]
 pub struct FlowFile {
+    /// What messages call it.
+    name: String,
     /// Flows with their lines.
     flows: Vec<(usize, FlowText)>,
     meters: Vec<(usize, u32, MeterConfig)>,
     bonds: Vec<(u32, Vec<u32>)>,
+    /// Ports, with the first lines that name them.
+    ports: BTreeMap<u32, usize>,
 }
+
+/// What is wrong, and in which line.
+type Wrong = (usize, String);
 
 /// A datapath with everything that a file asks for.
 #[derive(Debug)]
@@ -58,17 +65,20 @@ impl FlowFile {
     /// # Errors
     /// The kernel's, or what is wrong and in which line.
     pub fn read(path: &Path) -> Result<FlowFile, String> {
-        let name = path.display();
-        let mut text = String::new();
+        let name = path.display().to_string();
+        let mut bytes = Vec::new();
         let file = std::fs::File::open(path).map_err(|e| format!("{name}: {e}"))?;
-        file.take(LEN_MAX + 1).read_to_string(&mut text).map_err(|e| format!("{name}: {e}"))?;
-        if text.len() as u64 > LEN_MAX {
+        file.take(LEN_MAX + 1).read_to_end(&mut bytes).map_err(|e| format!("{name}: {e}"))?;
+        if bytes.len() as u64 > LEN_MAX {
             return Err(format!("{name}: longer than {LEN_MAX} bytes"));
         }
-        FlowFile::parse(&text).map_err(|(line, what)| format!("{name}:{line}: {what}"))
+        match text_of(&bytes).and_then(FlowFile::parse) {
+            Ok(file) => Ok(FlowFile { name, ..file }),
+            Err((line, what)) => Err(format!("{name}:{line}: {what}")),
+        }
     }
 
-    fn parse(text: &str) -> Result<FlowFile, (usize, String)> {
+    fn parse(text: &str) -> Result<FlowFile, Wrong> {
         let mut file = FlowFile::default();
         for (i, line) in text.lines().enumerate() {
             let at = |what: String| (i + 1, what);
@@ -86,22 +96,44 @@ impl FlowFile {
                     if ports.is_empty() {
                         return Err(at("bond: no port is named".to_owned()));
                     }
-                    ports.iter().try_for_each(|&port| in_range("bond", port)).map_err(at)?;
+                    ports.iter().try_for_each(|&port| file.port("bond", port, i + 1)).map_err(at)?;
                     file.bonds.push((number("bond", id).map_err(at)?, ports));
                 }
                 _ => {
                     let flow = parse_flow(line, &PortNames::NONE).map_err(|e| at(e.to_string()))?;
-                    let mut ports = BTreeSet::new();
-                    outputs(&flow.actions, &mut ports);
-                    ports.iter().try_for_each(|&port| in_range("output", port)).map_err(at)?;
+                    each_action(&flow.actions, &mut |action| match action {
+                        Action::Output(port) => file.port("output", *port, i + 1),
+                        _ => Ok(()),
+                    })
+                    .map_err(at)?;
                     file.flows.push((i + 1, flow));
                 }
             }
         }
+        // A meter may be defined below the flow that has it.
+        let meters: BTreeSet<u32> = file.meters.iter().map(|(_, id, _)| *id).collect();
+        for (line, flow) in &file.flows {
+            each_action(&flow.actions, &mut |action| match action {
+                Action::Meter(id) if !meters.contains(id) => {
+                    Err(format!("meter({id}): no line of the file defines meter {id}"))
+                }
+                _ => Ok(()),
+            })
+            .map_err(|what| (*line, what))?;
+        }
         Ok(file)
     }
 
-    /// Sets up a datapath. `in_ports` exist too, and `seed` makes its random numbers repeatable.
+    /// Notes that `line` names the port.
+    fn port(&mut self, field: &str, port: u32, line: usize) -> Result<(), String> {
+        if port >= PORT_NUMBER_END {
+            return Err(format!("{field}: {}", PortAddError::NumberOutOfRange(port)));
+        }
+        self.ports.entry(port).or_insert(line);
+        Ok(())
+    }
+
+    /// Sets up a datapath in which `in_ports` exist too. Its random numbers are the same every time.
     ///
     /// # Errors
     /// What could not be set up, and its line.
@@ -114,18 +146,19 @@ impl FlowFile {
             ..Config::default()
         };
         let datapath = Datapath::new(config).map_err(|e| e.to_string())?;
-        let mut ports: BTreeSet<u32> = in_ports.iter().copied().collect();
-        ports.extend(self.bonds.iter().flat_map(|(_, ports)| ports));
-        for (_, flow) in &self.flows {
-            outputs(&flow.actions, &mut ports);
-        }
-        for &number in &ports {
+        let add = |number: u32| {
             let entry = PortEntry { number, name: number.to_string().into(), packet_len_max: PACKET_LEN_MAX, up: true };
-            datapath.port_add(entry).map_err(|e| format!("port {number}: {e}"))?;
+            datapath.port_add(entry).map_err(|e| format!("port {number}: {e}"))
+        };
+        for &number in in_ports.iter().filter(|number| !self.ports.contains_key(number)) {
+            add(number)?;
+        }
+        for (&number, &line) in &self.ports {
+            add(number).map_err(|what| self.wrong(line, &what))?;
         }
         for (line, id, config) in &self.meters {
             let set = datapath.meter_set(*id, config.clone(), START);
-            set.map_err(|e| format!("line {line}: meter {id}: {e}"))?;
+            set.map_err(|e| self.wrong(*line, &format!("meter {id}: {e}")))?;
         }
         for (id, ports) in &self.bonds {
             datapath.bond_set(*id, core::array::from_fn::<u32, BUCKETS, _>(|bucket| ports[bucket % ports.len()]));
@@ -134,12 +167,16 @@ impl FlowFile {
         for (line, flow) in &self.flows {
             let ufid = flow.ufid.map(u128::from_be_bytes);
             let put = FlowPut { ufid, now: START, ..FlowPut::create(&flow.key, &flow.mask, flow.actions.clone()) };
-            datapath.flow_put(put).map_err(|e| format!("line {line}: {e}"))?;
-            let info =
-                datapath.flow_get(FlowId::Exactly(&flow.key, &flow.mask)).map_err(|e| format!("line {line}: {e}"))?;
+            datapath.flow_put(put).map_err(|e| self.wrong(*line, &e))?;
+            let info = datapath.flow_get(FlowId::Exactly(&flow.key, &flow.mask)).map_err(|e| self.wrong(*line, &e))?;
             lines.insert(info.number, *line);
         }
         Ok(Loaded { datapath, lines })
+    }
+
+    /// The one form of what is wrong in a line.
+    fn wrong(&self, line: usize, what: &dyn std::fmt::Display) -> String {
+        format!("{}:{line}: {what}", self.name)
     }
 }
 
@@ -150,9 +187,12 @@ fn number(field: &str, word: &str) -> Result<u32, String> {
     word.parse().map_err(|_| format!("{field}: '{word}' is not a number below 4294967296"))
 }
 
-/// A port of this number can exist.
-fn in_range(field: &str, port: u32) -> Result<(), String> {
-    if port < PORT_NUMBER_END { Ok(()) } else { Err(format!("{field}: {}", PortAddError::NumberOutOfRange(port))) }
+/// The file's text.
+fn text_of(bytes: &[u8]) -> Result<&str, Wrong> {
+    std::str::from_utf8(bytes).map_err(|e| {
+        let line = bytes[..e.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count() + 1;
+        (line, "not UTF-8".to_owned())
+    })
 }
 
 fn meter(id: &str, unit: &str, bands: &[&str]) -> Result<(u32, MeterConfig), String> {
@@ -177,21 +217,20 @@ fn meter(id: &str, unit: &str, bands: &[&str]) -> Result<(u32, MeterConfig), Str
     Ok((number("meter", id)?, MeterConfig { unit, bands: out }))
 }
 
-/// Adds every port that `actions` send to.
-fn outputs(actions: &[Action], ports: &mut BTreeSet<u32>) {
+/// Calls `f` for every action, those inside of others included, up to the first that it refuses.
+fn each_action(actions: &[Action], f: &mut impl FnMut(&Action) -> Result<(), String>) -> Result<(), String> {
     for action in actions {
+        f(action)?;
         match action {
-            Action::Output(port) => {
-                ports.insert(*port);
-            }
-            Action::Sample { actions, .. } | Action::Clone(actions) => outputs(actions, ports),
+            Action::Sample { actions, .. } | Action::Clone(actions) => each_action(actions, f)?,
             Action::CheckPktLen { if_greater, if_less_equal, .. } => {
-                outputs(if_greater, ports);
-                outputs(if_less_equal, ports);
+                each_action(if_greater, f)?;
+                each_action(if_less_equal, f)?;
             }
             _ => {}
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -207,11 +246,45 @@ mod tests {
             ("meter x pps 5", 1, "'x' is not a number"),
             ("bond 7", 1, "no port"),
             ("bond 7 2 65536", 1, "bond: port number 65536 is out of range"),
+            (
+                "meter 1 pps 5\nin_port(1), actions:sample(sample=1%,actions(meter(2))),2",
+                2,
+                "meter(2): no line of the file defines",
+            ),
             ("in_port(1), actions:2\nin_port(2), actions:clone(70000)", 2, "output: port number 70000 is out of range"),
         ] {
             let (at, message) = FlowFile::parse(text).unwrap_err();
             assert!(at == line && message.contains(what), "{text}: {at}: {message}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_loaded_is_told_with_file_and_line() {
+        let file = |text: &str| FlowFile { name: "f".to_owned(), ..FlowFile::parse(text).unwrap() };
+        let error = |text: &str| file(text).load(&[1]).unwrap_err();
+        assert_eq!(error("in_port(1), actions:2\n# again\nin_port(1), actions:3"), "f:3: the flow exists");
+        let bands: String = (0..100).map(|i| format!(" {i} burst 1")).collect();
+        let many = error(&format!("in_port(1), actions:2\nmeter 4 pps{bands}"));
+        assert!(many.starts_with("f:2: meter 4: "), "{many}");
+        let bonds: String = (0..66)
+            .map(|bond| {
+                let ports: String = (0..1000).map(|port| format!(" {}", (bond * 1000 + port) % 65_536)).collect();
+                format!("bond {bond}{ports}\n")
+            })
+            .collect();
+        let many = error(&bonds);
+        assert!(many.starts_with("f:") && many.contains(": port "), "{many}");
+    }
+
+    #[test]
+    fn a_meter_may_be_defined_below_the_flow_that_has_it() {
+        assert!(FlowFile::parse("in_port(1), actions:meter(1),2\nmeter 1 pps 5").is_ok());
+    }
+
+    #[test]
+    fn what_is_not_utf8_is_told_with_its_line() {
+        assert_eq!(text_of(b"in_port(1), actions:2\n# caf\xe9\n"), Err((2, "not UTF-8".to_owned())));
+        assert_eq!(text_of("# café".as_bytes()), Ok("# café"));
     }
 
     #[test]

@@ -349,8 +349,12 @@ fn write_list(keys: &[u8], masks: &[u8], names: &PortNames<'_>, out: &mut String
         if truncated && matches!(number, k::VLAN | k::ENCAP) {
             continue;
         }
-        // Nests are always shown, and what is matched when it is absent.
-        let always = matches!(number, k::TUNNEL | k::ENCAP | k::RECIRC_ID | k::PACKET_TYPE);
+        if number == k::ENCAP {
+            write_encap(find(keys, number).unwrap_or_default(), mask, names, out);
+            continue;
+        }
+        // Shown in any case: a tag, and what would be matched if it were absent.
+        let always = matches!(number, k::TUNNEL | k::RECIRC_ID | k::PACKET_TYPE | k::VLAN);
         let nsh;
         let bits = if number == k::NSH {
             nsh = nsh_bytes(mask);
@@ -365,11 +369,8 @@ fn write_list(keys: &[u8], masks: &[u8], names: &PortNames<'_>, out: &mut String
             out.push(',');
         }
         match find(keys, number) {
-            Some(value) if number == k::ENCAP => {
-                out.push_str("encap(");
-                write_list(value, mask, names, out);
-                out.push(')');
-            }
+            // Said, because a text without it matches Ethernet packets only.
+            _ if number == k::PACKET_TYPE && bits == [0; 4] => out.push_str("packet_type(ns=0/0,id=0/0)"),
             Some(value) => write_attribute(number, value, mask, names, out),
             // Matched, but not there: it is zero, except where that is not what absence means.
             None if number == k::ETHERTYPE => {
@@ -380,6 +381,15 @@ fn write_list(keys: &[u8], masks: &[u8], names: &PortNames<'_>, out: &mut String
             None => write_attribute(number, &vec![0; mask.len()], mask, names, out),
         }
     }
+}
+
+/// Appends what is matched behind a tag, if anything is. The tag stands before it.
+fn write_encap(keys: &[u8], masks: &[u8], names: &PortNames<'_>, out: &mut String) {
+    const OPENING: &str = ",encap(";
+    let start = out.len();
+    out.push_str(OPENING);
+    write_list(keys, masks, names, out);
+    if out.len() == start + OPENING.len() { out.truncate(start) } else { out.push(')') }
 }
 
 fn be16(bytes: &[u8]) -> u16 {

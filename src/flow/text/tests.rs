@@ -12,6 +12,9 @@ proptest! {
     #[test]
     fn flows_survive((key, mask) in flow()) {
         let text = format_key(&key, &mask, NONE);
+        for empty in ["packet_type()", "encap()"] {
+            prop_assert!(!text.contains(empty), "{}", text);
+        }
         let read = parse_key(&text, NONE);
         prop_assert!(read.is_ok(), "{text}\n{}", read.unwrap_err());
         let (read_key, read_mask) = read.unwrap();
@@ -141,7 +144,8 @@ fn what_people_write_is_read() {
         "eth_type(0x86dd),ipv6(dst=fd00::/8)",
         "recirc_id(0),packet_type(ns=0,id=0),eth_type(0x86dd),ipv6(dst=fd00::/ff00::)",
     );
-    reprint("eth_type(0x8100),encap()", "recirc_id(0),packet_type(ns=0,id=0),eth_type(0x8100),vlan(),encap()");
+    reprint("eth_type(0x8100),encap()", "recirc_id(0),packet_type(ns=0,id=0),eth_type(0x8100),vlan()");
+    reprint("eth_type(0x8100),vlan(vid=5)", "recirc_id(0),packet_type(ns=0,id=0),eth_type(0x8100),vlan(vid=5)");
 }
 
 #[test]
@@ -285,9 +289,17 @@ fn depth_and_length_are_bounded() {
 
 #[test]
 fn a_mask_without_fields_prints_and_reads() {
-    let (key, mask) = parse_key("recirc_id(0/0),packet_type(ns=0/0,id=0/0)", NONE).unwrap();
+    let any = "recirc_id(0/0),packet_type(ns=0/0,id=0/0)";
+    let (key, mask) = parse_key(any, NONE).unwrap();
     assert_eq!((mask.0.base.recirc_id, mask.0.base.packet_type_ns), (0, 0));
-    assert_eq!(format_key(&key, &mask, NONE), "recirc_id(0/0),packet_type()");
+    assert_eq!(format_key(&key, &mask, NONE), any);
+    // What used to be printed for it is still read.
+    assert_eq!(parse_key("recirc_id(0/0),packet_type()", NONE), Ok((key, mask)));
+    // Tags are there whether or not anything of them is matched.
+    let (key, _) = parse_key("eth_type(0x88a8),vlan(vid=1),encap(eth_type(0x8100),vlan(vid=2),encap())", NONE).unwrap();
+    let text = format_key(&key, &FlowMask::default(), NONE);
+    assert_eq!(text, format!("{any},vlan(vid=1/0x0),encap(vlan(vid=2/0x0))"));
+    assert_eq!(parse_key(&text, NONE).unwrap().0.masked(&FlowMask::default()), FlowKey::default());
     let wide = FlowMask::default();
     assert!(parse_key(&format_key(&key, &wide, NONE), NONE).is_ok());
 }

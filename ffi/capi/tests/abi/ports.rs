@@ -13,17 +13,29 @@ use wye_capi::worker::*;
 
 use crate::switch::*;
 
-fn open(world: Test, number: u32, kind: &CStr, options: &CStr) -> wye_status {
-    // SAFETY: the struct and the strings are valid.
+pub fn open(world: Test, number: u32, kind: &CStr, options: &CStr) -> wye_status {
+    open_saying(world, number, kind, options, |_| {})
+}
+
+/// As `open`; an error's detail goes to `say`.
+pub fn open_saying(world: Test, number: u32, kind: &CStr, options: &CStr, say: impl FnOnce(&str)) -> wye_status {
+    // SAFETY: the struct and the strings are valid, and the error is there and freed if there is one.
     unsafe {
         let mut port: wye_port_config = zeroed();
         port.size = size_of::<wye_port_config>() as u32;
         port.number = number;
-        wye_port_open(world.w(), &port, kind.as_ptr(), options.as_ptr(), None)
+        let mut error = MaybeUninit::new(std::ptr::null_mut());
+        let status = wye_port_open(world.w(), &port, kind.as_ptr(), options.as_ptr(), Some(&mut error));
+        let error = error.assume_init();
+        if status != WYE_OK {
+            say(CStr::from_ptr(wye_error_message(error.as_ref())).to_str().unwrap());
+        }
+        wye_error_free(error);
+        status
     }
 }
 
-fn poll(world: Test) -> usize {
+pub fn poll(world: Test) -> usize {
     let mut carried = MaybeUninit::uninit();
     assert_eq!(wye_worker_poll(world.w(), 1_000_000, Some(&mut carried)), WYE_OK);
     // SAFETY: written on success.
@@ -73,7 +85,7 @@ fn misses_of_polled_packets_are_answered_after_the_burst() {
     world.answer_with(output(3), WYE_ANSWER_INSTALL);
     assert_eq!(poll(*world), 3);
     assert_eq!((world.upcalls.len(), world.sent.len(), wye_flow_count(world.dp())), (1, 3, 1));
-    world.packets_in();
+    assert_eq!((world.packets_in(), world.stat(c"upcall")), (3, 0));
     std::fs::remove_dir_all(dir).unwrap();
 }
 

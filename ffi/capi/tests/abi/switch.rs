@@ -96,6 +96,8 @@ pub struct Seen {
     pub buffer: *mut u8,
     pub bytes: Vec<u8>,
     pub is_engines: bool,
+    pub priority: u32,
+    pub label: [u8; 16],
 }
 
 fn seen(port: u32, at: *mut wye_packet) -> Seen {
@@ -104,7 +106,8 @@ fn seen(port: u32, at: *mut wye_packet) -> Seen {
         let w = &*at;
         (w, std::slice::from_raw_parts(w.buffer.add(w.data_ofs as usize), w.len as usize).to_vec())
     };
-    Seen { port, at, buffer: w.buffer, bytes, is_engines: w.flags & WYE_PKT_ENGINE != 0 }
+    let is_engines = w.flags & WYE_PKT_ENGINE != 0;
+    Seen { port, at, buffer: w.buffer, bytes, is_engines, priority: w.skb_priority, label: w.ct_label }
 }
 
 type OnUpcall = Box<dyn FnMut(Test, &wye_upcall)>;

@@ -6,10 +6,10 @@ use wye::datapath::{Config, Datapath, FlowPut, Worker};
 use wye::flow::action::{Action, Masked, SetField, TunnelPush};
 use wye::flow::key::{TUNNEL_GENEVE, TUNNEL_KEY, TunnelLine};
 use wye::flow::{FlowKey, FlowMask};
-use wye::tunnel::{Kind, Options, Template, Tunnel, geneve, vxlan};
-use zerocopy::FromZeros;
 use wye::packet::Pool;
 use wye::port::PortEntry;
+use wye::tunnel::{Kind, Options, Template, Tunnel, geneve, vxlan};
+use zerocopy::FromZeros;
 
 use super::measure::{Figure, carry, run};
 use super::trace::{FRAME_LEN, Trace, tuple};
@@ -176,7 +176,12 @@ pub const CASES: &[Case] = &[
     case!("tunnel1-encap-1k", "mega1024-1k, all into one VXLAN tunnel", 1_000, Table::PushMany(1)),
     case!("tunnels1k-encap-1k", "mega1024-1k into 1000 VXLAN tunnels", 1_000, Table::PushMany(1000)),
     case!("tunnel1-decap-1k", "1k connections in one VXLAN tunnel, 1000 flows inside", 1_000, Table::PopMany(1)),
-    case!("tunnels1k-decap-1k", "1k connections in 1000 VXLAN tunnels, a flow inside each", 1_000, Table::PopMany(1000)),
+    case!(
+        "tunnels1k-decap-1k",
+        "1k connections in 1000 VXLAN tunnels, a flow inside each",
+        1_000,
+        Table::PopMany(1000)
+    ),
 ];
 
 fn base(mask: &mut FlowMask, key: &mut FlowKey) {

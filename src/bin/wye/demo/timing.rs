@@ -57,7 +57,7 @@ impl Observer for Stopwatch {
         self.since = timestamp();
     }
 
-    fn lookup(&mut self, _: &Packet, _: &FlowKey, tier: Tier, _: Option<u32>) {
+    fn lookup(&mut self, _: u16, _: &Packet, _: &FlowKey, tier: Tier, _: Option<u32>) {
         // A miss is told before its upcall, which is the work.
         if tier != Tier::Miss && self.told.is_none() {
             self.told = Some(timestamp());

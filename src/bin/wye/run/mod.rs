@@ -4,7 +4,7 @@ mod control;
 pub mod switch;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,24 +21,35 @@ use switch::Switch;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The configuration (TOML).
-    config: PathBuf,
+    #[arg(required_unless_present = "sample_config")]
+    config: Option<PathBuf>,
     /// Only check the configuration; open nothing.
     #[arg(long)]
     check: bool,
     /// Print the summary at the end as one JSON object.
     #[arg(long)]
     json: bool,
+    /// Print a configuration that shows and explains every setting, and do nothing else.
+    #[arg(long, exclusive = true)]
+    sample_config: bool,
 }
+
+/// What `--sample-config` prints.
+const SAMPLE: &str = include_str!("sample.toml");
 
 /// How often the control side works: upkeep, and whether it is time to stop.
 const TICK: Duration = Duration::from_millis(50);
 
 /// Runs a switch.
 pub fn run(args: Args) -> Outcome {
-    let config = read(&args)?;
+    let Some(path) = args.config.as_deref() else {
+        std::io::stdout().write_all(SAMPLE.as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let config = read(path)?;
     if args.check {
         let (ports, workers) = (config.ports.len(), config.workers.count);
-        writeln!(std::io::stdout(), "{}: {ports} ports, {workers} workers", args.config.display())?;
+        writeln!(std::io::stdout(), "{}: {ports} ports, {workers} workers", path.display())?;
         return Ok(ExitCode::SUCCESS);
     }
     // Before anything exists that a signal should clean up. A second signal does not wait for the clean stop.
@@ -80,12 +91,12 @@ pub fn run(args: Args) -> Outcome {
     }
 }
 
-fn read(args: &Args) -> Result<GatewayConfig, Box<dyn std::error::Error>> {
+fn read(path: &Path) -> Result<GatewayConfig, Box<dyn std::error::Error>> {
     use std::io::Read;
-    let name = args.config.display().to_string();
+    let name = path.display().to_string();
     let cannot = |e| format!("{name}: cannot read: {e}");
     let mut text = String::new();
-    let file = std::fs::File::open(&args.config).map_err(cannot)?;
+    let file = std::fs::File::open(path).map_err(cannot)?;
     file.take(FILE_LEN_MAX + 1).read_to_string(&mut text).map_err(cannot)?;
     if text.len() as u64 > FILE_LEN_MAX {
         return Err(format!("{name}: longer than {FILE_LEN_MAX} bytes").into());

@@ -1,0 +1,78 @@
+//! `wye run` without interfaces: what it says about its configuration.
+
+use wye::gateway::config::GatewayConfig;
+
+use crate::{wye_err, wye_ok};
+
+fn sample() -> String {
+    wye_ok(&["run", "--sample-config"])
+}
+
+fn parse(text: &str) -> GatewayConfig {
+    GatewayConfig::parse("sample", text).unwrap_or_else(|e| panic!("{e}\n{text}"))
+}
+
+/// Each option of the sample that is commented out: the text with this one in force, its name, and whether it is only an example.
+fn options(sample: &str) -> Vec<(String, &str, bool)> {
+    let lines: Vec<&str> = sample.lines().collect();
+    let is_option = |line: &str| line.starts_with('#') && !line.starts_with("# ") && line != "#";
+    let at = (0..lines.len()).filter(|&at| is_option(lines[at]));
+    at.map(|at| {
+        let mut text = lines.clone();
+        text[at] = &text[at][1..];
+        let name = text[at].split(" = ").next().unwrap();
+        (text.join("\n"), name, lines[at - 1].ends_with("For example:"))
+    })
+    .collect()
+}
+
+#[test]
+fn sample_config_parses_with_each_option_in_force() {
+    let sample = sample();
+    assert_eq!(parse(&sample).ports.len(), 4);
+    let options = options(&sample);
+    assert!(options.len() > 30);
+    options.iter().for_each(|(text, ..)| drop(parse(text)));
+}
+
+#[test]
+fn sample_config_shows_the_defaults_of_all_but_examples() {
+    let sample = sample();
+    // Of a port the option is then given, which the configuration can tell.
+    let shown = |text: &str| {
+        let config = parse(text);
+        let vlans: Vec<_> = config.ports.iter().map(|port| (port.number, port.vlans.clone())).collect();
+        format!("{:?} {:?} {:?} {:?} {vlans:?}", config.control, config.datapath, config.bridge, config.workers)
+    };
+    let plain = shown(&sample);
+    for (text, name, is_example) in options(&sample) {
+        if !is_example && name != "native" {
+            assert_eq!(shown(&text), plain, "{name}");
+        }
+    }
+}
+
+#[test]
+fn sample_config_has_every_setting_there_is() {
+    let sample = sample();
+    let port = "[[port]]\nname = 'a'\nkind = 'tap'\n";
+    for table in ["", "[workers]\n", "[bridge]\n", "[datapath]\n", port] {
+        let tail = if table == port { "" } else { port };
+        let refusal = GatewayConfig::parse("x", &format!("{table}nonsense = 1\n{tail}")).unwrap_err().message;
+        let names: Vec<&str> = refusal.split('`').skip(3).step_by(2).take_while(|n| !n.contains('=')).collect();
+        assert!(names.len() > 4, "{refusal}");
+        for name in names {
+            let is_there = |line: &str| {
+                let line = line.trim_start_matches('#');
+                line.starts_with(&format!("{name} = ")) || line.trim_matches(['[', ']']) == name
+            };
+            assert!(sample.lines().any(is_there), "{name} is missing");
+        }
+    }
+}
+
+#[test]
+fn run_needs_a_configuration_unless_it_shows_one() {
+    assert!(wye_err(&["run"]).contains("<CONFIG>"));
+    assert!(wye_err(&["run", "--sample-config", "x.toml"]).contains("--sample-config"));
+}
