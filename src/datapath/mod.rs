@@ -27,7 +27,7 @@ use crossbeam_queue::ArrayQueue;
 pub use poll::{Exchange, LocalPorts, PortCounters};
 pub use stats::{FlowStats, Stats};
 pub use table::{FlowError, FlowId, FlowInfo, FlowPut};
-pub use upcall::{Answer, Install, Miss, Punt, Upcall, UpcallHandler};
+pub use upcall::{Answer, Install, Miss, Punt, Undeliverable, Upcall, UpcallHandler};
 pub use worker::{Sink, Worker};
 
 use crate::action::bond::{Bond, BondTable};

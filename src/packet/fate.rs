@@ -77,6 +77,10 @@ drop_reasons! {
     TunnelEcn = 26, "tunnel_ecn";
     /// `tunnel_pop` or `encap` with a tunnel that does not exist.
     UnknownTunnel = 27, "unknown_tunnel";
+    /// `encap` into a tunnel whose way is not known.
+    Unresolved = 28, "unresolved";
+    /// `encap` of a packet that is too long for the tunnel's way.
+    TooBig = 29, "too_big";
 }
 
 impl DropReason {

@@ -75,6 +75,19 @@ fn read_action(scan: &mut Scan<'_>, depth: usize) -> Result<Action, TextError> {
         scan.need(")")?;
         return Ok(make(number));
     }
+    if scan.open("encap") {
+        scan.need("tunnel=")?;
+        let tunnel = scan.number(u32::MAX.into())? as u32;
+        let id = match scan.eat(",") {
+            true => {
+                scan.need("tun_id=")?;
+                Some(scan.number(u32::MAX.into())? as u32)
+            }
+            false => None,
+        };
+        scan.need(")")?;
+        return Ok(Action::Encap { tunnel, id });
+    }
     if scan.open("set") {
         let field = read_set(scan)?;
         scan.need(")")?;
@@ -318,6 +331,8 @@ fn write_action(action: &Action, names: &PortNames<'_>, out: &mut String) {
         Action::LbOutput(bond) => write!(out, "lb_output({bond})"),
         Action::TunnelPop(port) => write!(out, "tnl_pop({port})"),
         Action::TunnelPush(_) => todo!(),
+        Action::Encap { tunnel, id: None } => write!(out, "encap(tunnel={tunnel})"),
+        Action::Encap { tunnel, id: Some(id) } => write!(out, "encap(tunnel={tunnel},tun_id={id:#x})"),
         Action::Userspace(userspace) => write_userspace(userspace, names, out),
         Action::Set(field) => {
             out.push_str("set(");

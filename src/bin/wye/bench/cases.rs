@@ -268,7 +268,7 @@ impl Case {
             datapath.flow_put(FlowPut::create(key, mask, vec![action])).expect("the case's flows fit the table");
         };
         let kind = if let Table::Pop(kind) = self.table { kind } else { Kind::Vxlan };
-        datapath.tunnel_set(TUNNEL_PORT, Tunnel { kind, options: Options::default() });
+        datapath.tunnel_set(TUNNEL_PORT, Tunnel::new(kind, Options::default()));
         let (mut outer_key, mut outer_mask) = (key, mask);
         outer_mask.0.base.ipv4_dst = [255; 4];
         outer_key.base.ipv4_dst = [192, 0, 2, 2];
@@ -317,7 +317,7 @@ impl Case {
         let header = outer(kind, id);
         let template = Template::new(kind, &header).expect("the bench's headers are right");
         let mut packet = pool.packet(&frame).expect("its only packet");
-        template.push(&mut packet, i.wrapping_mul(2_654_435_761)).expect("the pool's headroom");
+        template.push(&mut packet, i.wrapping_mul(2_654_435_761), None).expect("the pool's headroom");
         let bytes = packet.data().to_vec();
         pool.free(&mut packet);
         bytes
