@@ -526,3 +526,16 @@ fn flow_that_a_burst_installs_tells_packets_apart_when_they_go_round_again() {
         assert!(dport != 53 || info.number == number, "the number was to be used again");
     }
 }
+
+#[test]
+fn no_port_has_the_highest_number() {
+    let datapath = datapath();
+    let mut worker = datapath.worker().unwrap();
+    let mut sink = sent();
+    for (port, dport) in [(u32::MAX, 53), (0, 54), (1 << 16, 55)] {
+        flow(&datapath, dport, vec![Action::Output(port)]);
+        assert_eq!(run(&mut worker, &[udp(dport)], &mut sink), [Fate::Dropped(DropReason::InvalidPort)]);
+    }
+    assert!(sink.packets.is_empty());
+    assert_whole(&datapath);
+}
