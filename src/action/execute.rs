@@ -699,13 +699,11 @@ impl<O: Outside> Exec<'_, O> {
         for &r in group {
             self.cut(r);
             let mut packet = self.packet(r).take();
-            let ext = (packet.ext != 0).then(|| self.executor.exts[packet.ext as usize].clone());
-            let place = packet.ext;
+            // The place of the rarer metadata stays here, also when the packet does not.
+            let place = core::mem::take(&mut packet.ext);
+            let ext = (place != 0).then(|| self.executor.exts[place as usize].clone());
             let answer = self.outside.userspace(request, &mut packet, ext.as_ref());
-            if packet.owner() == Owner::Gone && place != 0 {
-                // It went onto the ring, without its metadata.
-                self.executor.free_exts.push(place);
-            }
+            packet.ext = place;
             *self.packet(r) = packet;
             match answer.map(|actions| Program::compile(&actions)) {
                 Ok(Ok(program)) => self.list(&program, &mut [r], None),

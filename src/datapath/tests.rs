@@ -527,6 +527,46 @@ fn flow_that_a_burst_installs_tells_packets_apart_when_they_go_round_again() {
     }
 }
 
+/// Keeps every packet that comes up.
+struct Keeper(Mutex<Vec<Packet>>);
+
+impl UpcallHandler for Keeper {
+    fn miss(&self, miss: Miss<'_>) -> Answer {
+        assert!(miss.ext.is_some());
+        lock(&self.0).push(miss.packet.take());
+        Answer::Consumed
+    }
+
+    fn punt(&self, punt: Punt<'_>) -> Answer {
+        assert!(punt.ext.is_some());
+        lock(&self.0).push(punt.packet.take());
+        Answer::Consumed
+    }
+}
+
+#[test]
+fn packets_that_a_handler_keeps_leave_the_place_of_their_metadata() {
+    let datapath = datapath();
+    let keeper = Arc::new(Keeper(Mutex::new(Vec::new())));
+    datapath.set_upcall_handler(Some(keeper.clone()));
+    let marked = || Action::Set(SetField::Priority(Masked::<u32>::full(7)));
+    flow(&datapath, 53, vec![marked(), Action::Recirc(1)]);
+    flow(&datapath, 54, vec![marked(), Action::Userspace(Userspace::default())]);
+    flow(&datapath, 55, vec![marked(), Action::Output(2)]);
+    let mut worker = datapath.worker().unwrap();
+    let mut sink = sent();
+    // More than there are places.
+    for _ in 0..700 {
+        assert_eq!(run(&mut worker, &[udp(53), udp(54)], &mut sink), [Fate::Upcall, Fate::Upcall]);
+        for mut kept in lock(&keeper.0).drain(..) {
+            assert_eq!(kept.ext, 0);
+            datapath.free(&mut kept);
+        }
+    }
+    assert_eq!(run(&mut worker, &[udp(55)], &mut sink), [Fate::Transmitted]);
+    assert_whole(&datapath);
+}
+
 #[test]
 fn no_port_has_the_highest_number() {
     let datapath = datapath();

@@ -735,8 +735,11 @@ impl<'a, 'b> Round<'a, 'b> {
         }
         let now = exec.settings.now;
         let mut packet = exec.packet(r).take();
-        let ext = exec.executor.ext(packet.ext).cloned();
+        // The place of the rarer metadata stays here, also when the handler keeps the packet.
+        let place = core::mem::take(&mut packet.ext);
+        let ext = exec.executor.ext(place).cloned();
         let answer = handler.miss(Miss { packet: &mut packet, ext: ext.as_ref(), key, now });
+        packet.ext = place;
         let fate = match answer {
             Answer::Execute { actions, install } => {
                 *exec.packet(r) = packet;
