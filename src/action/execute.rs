@@ -526,7 +526,7 @@ impl<O: Outside> Exec<'_, O> {
     fn move_to_pool(&mut self, r: u16) -> u16 {
         let original = self.stands_for(r).map_or(NONE, |o| o as u16);
         let Some(moved) = self.copy(r) else { return r };
-        // It is the packet itself, which knows that it was copied.
+        // It is the packet itself, not a copy, and it knows whether it was copied.
         self.packet(moved).flags = self.packet(r).flags;
         self.executor.stands_for[(moved - EXTRA_BASE) as usize] = original;
         self.executor.tally.moved += 1;
@@ -557,6 +557,7 @@ impl<O: Outside> Exec<'_, O> {
         copy.data_mut().copy_from_slice(from.data());
         copy.copy_metadata(from);
         copy.flags.remove(PacketFlags::COPIED_OUT);
+        copy.flags.insert(PacketFlags::COPY);
         if copy.ext != 0 {
             let Some(ext) = self.executor.free_exts.pop() else {
                 copy.ext = 0;

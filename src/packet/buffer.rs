@@ -44,6 +44,8 @@ impl PacketFlags {
     pub const CHECKSUM_GOOD: PacketFlags = PacketFlags(4);
     /// At least one copy of the packet was handed to a port.
     pub const COPIED_OUT: PacketFlags = PacketFlags(8);
+    /// An action made it: a copy, which no sum of packets counts.
+    pub const COPY: PacketFlags = PacketFlags(16);
 
     /// True if all of `other` is set.
     #[inline(always)]

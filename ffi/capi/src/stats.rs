@@ -89,7 +89,8 @@ pub extern "C" fn wye_datapath_stats(
 /// is freed.
 ///
 /// `packets_in` packets came in; each has one fate, so it is the sum of `transmitted`, `upcall`, `parked`, `delivered` and all
-/// `dropped.REASON`. Copies that actions make are counted in `copies`, `copies_transmitted` and `copies_dropped.REASON` only.
+/// `dropped.REASON`. Copies that actions make are counted in `copies`, `copies_transmitted` (those that went up included) and
+/// `copies_dropped.REASON` only; but a copy that went up and whose answer is carried out comes in as a packet of its own.
 ///
 /// Any thread; does not block. Since 0.1.
 #[unsafe(no_mangle)]

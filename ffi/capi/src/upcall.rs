@@ -12,7 +12,7 @@ use wye::datapath::{Answer, Miss, Punt, Upcall, UpcallHandler};
 use wye::flow::FlowKey;
 use wye::flow::action::{Action, Userspace};
 use wye::flow::netlink::{encode_actions, encode_key};
-use wye::packet::Packet;
+use wye::packet::{Packet, PacketFlags};
 
 use crate::boundary::{self, Handle, Intent, Tag, on_datapath};
 use crate::datapath::{Inner, wye_datapath};
@@ -125,6 +125,18 @@ pub(crate) struct Parked {
     pub(crate) request: Option<Userspace>,
     /// How often it has been parked and brought back without an answer, because a flow seemed to be there.
     pub(crate) retries: u8,
+    /// An action made it, so it is in no sum of packets.
+    pub(crate) is_copy: bool,
+}
+
+impl Parked {
+    /// Of the packet itself.
+    pub(crate) fn new(mut packet: Packet, key: FlowKey, request: Option<Userspace>) -> Self {
+        let is_copy = packet.flags.contains(PacketFlags::COPY);
+        // If it is carried again it is a packet like any other.
+        packet.flags.remove(PacketFlags::COPY);
+        Parked { packet, key, request, retries: 0, is_copy }
+    }
 }
 
 /// An upcall's attributes, in buffers that are used again.
@@ -170,24 +182,15 @@ pub(crate) struct Dispatcher;
 impl UpcallHandler for Dispatcher {
     fn miss(&self, miss: Miss<'_>) -> Answer {
         let parked = with_current(|worker| {
-            worker.park(miss.packet, |at| {
-                let mut packet = at.take();
-                // The place of the rarer metadata stays with the descriptor that the engine has, and is freed with it.
-                at.ext = core::mem::take(&mut packet.ext);
-                Parked { packet, key: *miss.key, request: None, retries: worker.retries() }
-            })
+            worker
+                .park(miss.packet, |at| Parked { retries: worker.retries(), ..Parked::new(at.take(), *miss.key, None) })
         });
         parked.unwrap_or(Answer::Queue)
     }
 
     fn punt(&self, punt: Punt<'_>) -> Answer {
         let parked = with_current(|worker| {
-            worker.park(punt.packet, |at| {
-                let mut packet = at.take();
-                // Here the engine itself frees the place, since the packet is gone.
-                packet.ext = 0;
-                Parked { packet, key: *punt.key, request: Some(punt.request.clone()), retries: 0 }
-            })
+            worker.park(punt.packet, |at| Parked::new(at.take(), *punt.key, Some(punt.request.clone())))
         });
         parked.unwrap_or(Answer::Queue)
     }

@@ -22,7 +22,7 @@ use wye::datapath::stats::WorkerCounters;
 use wye::datapath::{Answer, FlowId, LocalPorts, Sink, Worker};
 use wye::flow::action::{Action, Actions, Masked, SetField};
 use wye::flow::netlink::{decode_actions, encode_key};
-use wye::packet::{DropReason, Fate, Owner, Packet};
+use wye::packet::{DropReason, Fate, Owner, Packet, PacketFlags};
 use wye::port::TxBurst;
 use wye::port::driver::BURST_MAX;
 use wye::port::wait::Waiter;
@@ -466,7 +466,7 @@ impl wye_worker {
     /// Ends a parked packet without carrying it any further.
     fn finish(&self, parked: Parked, fate: Fate) -> Outcome {
         let mut done = Done::new();
-        let mut packet = parked.packet;
+        let Parked { mut packet, is_copy, .. } = parked;
         match wye_packet::of(&packet) {
             Some(at) => {
                 // SAFETY: the caller's descriptor, which was parked: nobody took it.
@@ -485,7 +485,7 @@ impl wye_worker {
             all.fetch_add(1, Ordering::Relaxed);
         };
         // A copy's end is in no sum of packets.
-        if done.n != 0 {
+        if !is_copy {
             match fate {
                 Fate::Dropped(DropReason::UpcallRefused) => {
                     count(&self.turns.refused, &self.inner.corrections.refused);
@@ -499,7 +499,8 @@ impl wye_worker {
 
     /// Brings a parked packet back into the engine.
     fn again(&self, parked: Parked, work: Work<'_>, now_ns: u64) -> Outcome {
-        if parked.packet.owner() == Owner::Caller {
+        // The engine has counted it as an upcall, a copy as sent.
+        if !parked.is_copy {
             let corrections = &self.inner.corrections;
             corrections.again.fetch_add(1, Ordering::Relaxed);
             corrections.again_bytes.fetch_add(parked.packet.len() as u64, Ordering::Relaxed);
@@ -562,7 +563,7 @@ impl wye_worker {
             let copied = parked.packet.flags;
             // SAFETY: the descriptor is valid (contract of `process`), its buffer as well (contract of the callback).
             let mut packet = unsafe { wye_packet::describe(at) };
-            packet.flags = wye::packet::PacketFlags::from_bits(packet.flags.bits() | copied.bits());
+            packet.flags = PacketFlags::from_bits(packet.flags.bits() | copied.bits());
             parked.packet = packet;
         }
         match answer.verdict {
@@ -897,7 +898,7 @@ pub unsafe extern "C" fn wye_worker_answer(
         unsafe { boundary::free(queued) };
         let Some(upcall) = upcall else { return Ok(()) };
         let request = upcall.request.as_deref().cloned();
-        let parked = Parked { packet: upcall.packet, key: upcall.key, request, retries: 0 };
+        let parked = Parked::new(upcall.packet, upcall.key, request);
         guarded(&worker.inner, Intent::Change, |_| {
             let _turn = Turn::begin(&worker.turns);
             let outcome = match answer.verdict {

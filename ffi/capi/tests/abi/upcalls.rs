@@ -114,6 +114,26 @@ fn recirculated_packets_and_copies_go_up_and_come_back() {
 }
 
 #[test]
+fn a_packet_that_moved_and_goes_up_is_counted_once() {
+    let mut world = Fixture::new();
+    let (vlan, recirc) = (attribute(4, &[0x81, 0, 0x10, 5]), attribute(7, &5u32.to_ne_bytes()));
+    world.put(WYE_PUT_CREATE, 1, &key(1), &port_mask(), &[vlan, recirc].concat());
+    let cramped = || {
+        let mut packet = Owned::new(1);
+        packet.descriptor.buffer = packet.bytes[64..].as_mut_ptr();
+        (packet.descriptor.data_ofs, packet.descriptor.capacity) = (0, 128);
+        [packet]
+    };
+    world.answer_with(output(2), 0);
+    assert_eq!(world.process(&mut cramped()), WYE_OK);
+    assert_eq!((world.sent.len(), world.released.len()), (1, 1));
+    assert_eq!((world.packets_in(), world.stat(c"transmitted"), world.stat(c"upcall")), (1, 1, 0));
+    world.answer.verdict = WYE_VERDICT_DROP;
+    assert_eq!(world.process(&mut cramped()), WYE_OK);
+    assert_eq!((world.packets_in(), world.stat(c"dropped.upcall_refused"), world.stat(c"upcall")), (2, 1, 0));
+}
+
+#[test]
 fn upcalls_that_are_off_are_lost_and_counted() {
     let mut world = Fixture::new();
     assert_eq!(wye_datapath_set_upcalls(world.dp(), 0, None), WYE_OK);
@@ -160,4 +180,5 @@ fn without_a_callback_upcalls_wait_on_the_ring() {
     assert_eq!(pop().err(), Some(WYE_E_NOT_FOUND));
     // SAFETY: not used any more.
     unsafe { wye_queued_upcall_free(second) };
+    assert_eq!((world.packets_in(), world.stat(c"transmitted"), world.stat(c"upcall")), (2, 1, 1));
 }
