@@ -859,7 +859,8 @@ typedef struct wye_answer {
  * Answers an upcall: fills `answer`, or leaves it alone to drop the packet. May install flows itself.
  *
  * Called on the worker's thread, outside of the engine: everything is legal, also `wye_worker_execute` on this worker (its own upcalls wait
- * until this one is answered), but not with the packet of this upcall.
+ * until this one is answered), but not with the packet of this upcall. A packet that comes up again after its ninth answer is dropped:
+ * `recirculation_limit`.
  */
 typedef void (*wye_upcall_fn)(void *ctx, const struct wye_upcall *upcall, struct wye_answer *answer);
 

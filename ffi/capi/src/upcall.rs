@@ -125,6 +125,8 @@ pub(crate) struct Parked {
     pub(crate) request: Option<Userspace>,
     /// How often it has been parked and brought back without an answer, because a flow seemed to be there.
     pub(crate) retries: u8,
+    /// How many answers have been carried out on it already.
+    pub(crate) answers: u8,
     /// An action made it, so it is in no sum of packets.
     pub(crate) is_copy: bool,
 }
@@ -135,7 +137,7 @@ impl Parked {
         let is_copy = packet.flags.contains(PacketFlags::COPY);
         // If it is carried again it is a packet like any other.
         packet.flags.remove(PacketFlags::COPY);
-        Parked { packet, key, request, retries: 0, is_copy }
+        Parked { packet, key, request, retries: 0, answers: 0, is_copy }
     }
 }
 

@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use std::panic::catch_unwind;
 use std::sync::{Arc, Mutex, TryLockError};
 
+use wye::action::RECIRCULATIONS_MAX;
 use wye::datapath::stats::WorkerCounters;
 use wye::datapath::{Answer, FlowId, LocalPorts, Sink, Worker};
 use wye::flow::action::{Action, Actions, Masked, SetField};
@@ -66,7 +67,8 @@ pub type wye_release_fn =
 /// Answers an upcall: fills `answer`, or leaves it alone to drop the packet. May install flows itself.
 ///
 /// Called on the worker's thread, outside of the engine: everything is legal, also `wye_worker_execute` on this worker (its own upcalls wait
-/// until this one is answered), but not with the packet of this upcall.
+/// until this one is answered), but not with the packet of this upcall. A packet that comes up again after its ninth answer is dropped:
+/// `recirculation_limit`.
 pub type wye_upcall_fn =
     Option<unsafe extern "C-unwind" fn(ctx: *mut c_void, upcall: *const wye_upcall, answer: *mut wye_answer)>;
 
@@ -110,6 +112,8 @@ pub struct wye_worker {
     is_delivering: AtomicBool,
     /// `retries` of what is being carried.
     retries: AtomicU8,
+    /// `answers` of what is being carried.
+    answers: AtomicU8,
 }
 
 impl Handle for wye_worker {
@@ -326,6 +330,12 @@ impl wye_worker {
     /// Parks an upcall; `None` if this worker has no callback for it.
     pub(crate) fn park(&self, packet: &mut Packet, make: impl FnOnce(&mut Packet) -> Parked) -> Option<Answer> {
         self.ops.upcall?;
+        // The engine counts the recirculations of one round; an answer begins another.
+        let answers = self.answers.load(Ordering::Relaxed);
+        if answers > RECIRCULATIONS_MAX {
+            return Some(Answer::Drop(DropReason::RecirculationLimit));
+        }
+        let make = |packet: &mut Packet| Parked { answers, ..make(packet) };
         let mut parked = lock(&self.parked);
         if parked.len() >= PARKED_MAX {
             return Some(Answer::Refuse);
@@ -510,8 +520,10 @@ impl wye_worker {
             engine.batch.clear();
             engine.batch.push(parked.packet);
             self.retries.store(parked.retries + 1, Ordering::Relaxed);
+            self.answers.store(parked.answers + u8::from(matches!(work, Work::Execute(_))), Ordering::Relaxed);
             let outcome = self.carry(engine, work, now_ns, false, &mut done);
             self.retries.store(0, Ordering::Relaxed);
+            self.answers.store(0, Ordering::Relaxed);
             outcome
         });
         self.release(&mut done).and(outcome?)
@@ -699,6 +711,7 @@ pub unsafe extern "C" fn wye_worker_new(
             parked: Mutex::default(),
             is_delivering: AtomicBool::new(false),
             retries: AtomicU8::new(0),
+            answers: AtomicU8::new(0),
         };
         boundary::give(worker, out);
         Ok(())

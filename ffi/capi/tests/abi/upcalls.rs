@@ -134,6 +134,20 @@ fn a_packet_that_moved_and_goes_up_is_counted_once() {
 }
 
 #[test]
+fn answers_that_send_a_packet_round_and_round_come_to_an_end() {
+    for again in [attribute(7, &5u32.to_ne_bytes()), userspace()] {
+        let world = Fixture::new();
+        world.answer_with(again, 0);
+        let mut packets = [Owned::new(1), Owned::new(1)];
+        assert_eq!(world.process(&mut packets), WYE_OK);
+        assert_eq!(world.upcalls.len(), 18);
+        let limit = (wye_fate::WYE_FATE_DROPPED as u16, wye_drop::WYE_DROP_RECIRCULATION_LIMIT as u16);
+        assert_eq!(world.released.iter().map(|(_, fate, reason)| (*fate, *reason)).collect::<Vec<_>>(), [limit; 2]);
+        assert_eq!((world.packets_in(), world.stat(c"dropped.recirculation_limit")), (2, 2));
+    }
+}
+
+#[test]
 fn upcalls_that_are_off_are_lost_and_counted() {
     let mut world = Fixture::new();
     assert_eq!(wye_datapath_set_upcalls(world.dp(), 0, None), WYE_OK);
