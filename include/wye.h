@@ -155,7 +155,8 @@
 
 /**
  * The packet stays the caller's, whatever happens: `transmit` gets copies, `release` is not called, the changes that actions made are visible in it. Its
- * fate is `WYE_FATE_KEPT` or `WYE_FATE_DROPPED`.
+ * fate is `WYE_FATE_KEPT` or `WYE_FATE_DROPPED`. It does not move to another buffer: without headroom for a header that an action pushes it is dropped,
+ * `no_headroom`.
  */
 #define WYE_EXECUTE_KEEP 1
 

@@ -520,10 +520,13 @@ impl<O: Outside> Exec<'_, O> {
         self.each(group, |_, p| f(p))
     }
 
-    /// Moves packet `r` to a pool buffer with headroom; returns its new reference, or the old one if there is no buffer (the
-    /// instruction then finds no headroom and drops it).
+    /// Moves packet `r` to a pool buffer with headroom; returns its new reference, or the old one if there is no buffer or the packet
+    /// stays (the instruction then finds no headroom and drops it).
     #[cold]
     fn move_to_pool(&mut self, r: u16) -> u16 {
+        if self.packet(r).flags.contains(PacketFlags::STAYS) {
+            return r;
+        }
         let original = self.stands_for(r).map_or(NONE, |o| o as u16);
         let Some(moved) = self.copy(r) else { return r };
         // It is the packet itself, not a copy, and it knows whether it was copied.
@@ -557,6 +560,7 @@ impl<O: Outside> Exec<'_, O> {
         copy.data_mut().copy_from_slice(from.data());
         copy.copy_metadata(from);
         copy.flags.remove(PacketFlags::COPIED_OUT);
+        copy.flags.remove(PacketFlags::STAYS);
         copy.flags.insert(PacketFlags::COPY);
         if copy.ext != 0 {
             let Some(ext) = self.executor.free_exts.pop() else {

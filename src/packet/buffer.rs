@@ -46,6 +46,8 @@ impl PacketFlags {
     pub const COPIED_OUT: PacketFlags = PacketFlags(8);
     /// An action made it: a copy, which no sum of packets counts.
     pub const COPY: PacketFlags = PacketFlags(16);
+    /// It must not move to another buffer: without headroom for a header it is dropped.
+    pub const STAYS: PacketFlags = PacketFlags(32);
 
     /// True if all of `other` is set.
     #[inline(always)]

@@ -95,7 +95,8 @@ unsafe impl Sized_ for wye_worker_ops {
 }
 
 /// The packet stays the caller's, whatever happens: `transmit` gets copies, `release` is not called, the changes that actions made are visible in it. Its
-/// fate is `WYE_FATE_KEPT` or `WYE_FATE_DROPPED`.
+/// fate is `WYE_FATE_KEPT` or `WYE_FATE_DROPPED`. It does not move to another buffer: without headroom for a header that an action pushes it is dropped,
+/// `no_headroom`.
 pub const WYE_EXECUTE_KEEP: u32 = 1;
 
 /// Carries packets. May move between threads, but one thread at a time uses it; a second one is answered `WYE_E_BUSY`. Between calls it
@@ -660,7 +661,11 @@ impl wye_worker {
             engine.batch.clear();
             for &at in packets {
                 // SAFETY: this function's contract.
-                engine.batch.push(unsafe { wye_packet::describe(at) });
+                let mut packet = unsafe { wye_packet::describe(at) };
+                if keep {
+                    packet.flags.insert(PacketFlags::STAYS);
+                }
+                engine.batch.push(packet);
             }
             self.carry(engine, work, now_ns, keep, &mut done)
         })?;
