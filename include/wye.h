@@ -406,7 +406,7 @@ typedef struct wye_datapath_config {
      */
     uint32_t cache_entries;
     /**
-     * Buffers for copies, queued upcalls and packets that engine-owned ports receive. Default 8,192.
+     * Buffers for copies, queued upcalls and packets that engine-owned ports receive, 16,777,216 at most. Default 8,192.
      */
     uint32_t pool_buffers;
     /**
