@@ -246,7 +246,7 @@ enum wye_drop
      */
     WYE_DROP_EXPLICIT = 2,
     /**
-     * No flow matched and no upcall handler is set.
+     * No flow matched and no upcall handler is set, or the flow was removed while the packet's burst was carried.
      */
     WYE_DROP_MISS = 3,
     /**
@@ -410,7 +410,8 @@ typedef struct wye_datapath_config {
      */
     uint32_t pool_buffers;
     /**
-     * Bytes of one such buffer, headroom included. Default 2,304.
+     * Bytes of one such buffer, headroom included. Default 2,304. A longer packet cannot be copied, which drops the copy: `no_buffer`, nor
+     * move for want of headroom: `no_headroom`.
      */
     uint32_t buffer_len;
     /**

@@ -33,7 +33,8 @@ pub struct wye_datapath_config {
     pub cache_entries: u32,
     /// Buffers for copies, queued upcalls and packets that engine-owned ports receive, 16,777,216 at most. Default 8,192.
     pub pool_buffers: u32,
-    /// Bytes of one such buffer, headroom included. Default 2,304.
+    /// Bytes of one such buffer, headroom included. Default 2,304. A longer packet cannot be copied, which drops the copy: `no_buffer`, nor
+    /// move for want of headroom: `no_headroom`.
     pub buffer_len: u32,
     /// Bytes that are kept free before a packet in such a buffer. Default 256.
     pub headroom: u32,
