@@ -579,3 +579,49 @@ fn no_port_has_the_highest_number() {
     assert!(sink.packets.is_empty());
     assert_whole(&datapath);
 }
+
+#[test]
+fn statistics_that_begin_anew_lose_no_packet_and_no_age() {
+    let datapath = datapath();
+    flow(&datapath, 53, vec![Action::Output(2)]);
+    let (key, mask) = on_dport(53);
+    let anew = || {
+        let put = FlowPut {
+            create: false,
+            modify: true,
+            zero_stats: true,
+            ..FlowPut::create(&key, &mask, vec![Action::Output(2)])
+        };
+        datapath.flow_put(put).unwrap().unwrap()
+    };
+    let mut worker = datapath.worker().unwrap();
+    let other = datapath.worker().unwrap();
+    let mut counted = 0;
+    std::thread::scope(|scope| {
+        let carrier = scope.spawn(|| {
+            for _ in 0..2000 {
+                run(&mut worker, &[udp(53), udp(53), udp(53)], &mut sent());
+            }
+        });
+        while !carrier.is_finished() {
+            counted += anew().packets;
+        }
+    });
+    drop(other);
+    counted += anew().packets;
+    assert_eq!(counted, 6000);
+    let stats = datapath.flow_get(FlowId::Exactly(&key, &mask)).unwrap().stats;
+    assert_eq!(stats, FlowStats::default());
+    assert_whole(&datapath);
+
+    // A flow whose statistics began anew was used when it was.
+    let (key, mask) = on_dport(80);
+    let put = FlowPut { idle_timeout_ns: 500, now: Nanos(1), ..FlowPut::create(&key, &mask, vec![Action::Output(2)]) };
+    datapath.flow_put(put.clone()).unwrap();
+    run(&mut worker, &[udp(80)], &mut sent());
+    datapath.flow_put(FlowPut { create: false, modify: true, zero_stats: true, ..put }).unwrap();
+    datapath.upkeep(Nanos(1400), u32::MAX, |flow| panic!("{flow:?}"));
+    let mut gone = 0;
+    datapath.upkeep(Nanos(1500), u32::MAX, |_| gone += 1);
+    assert_eq!(gone, 1);
+}
