@@ -137,6 +137,10 @@ def arguments():
     for name in ("wye", "player", "command-line"):
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.rounds < 1 or args.seconds <= 0:
+        parser.error("--rounds and --seconds must be positive")
+    if args.core not in os.sched_getaffinity(0):
+        parser.error(f"--core: there is no core {args.core} for this process")
     others = os.sched_getaffinity(0) - {args.core}
     if not others:
         sys.exit("two cores are needed: one is measured, all else runs on the other")
@@ -164,9 +168,8 @@ def main():
         rows = []
         with HugePages(0 if args.no_huge else HUGE_MIB), Run(args, work) as run:
             for case in sorted(cases, key=lambda c: list(LAYOUTS).index(c.layout)):
-                for row in run.measure(case):
-                    print(row.progress(), file=sys.stderr, flush=True)
-                    rows.append(row)
+                print(f"measuring {case.name}: {case.about}", file=sys.stderr, flush=True)
+                rows += run.measure(case)
             head = report.head(args, run.ovs.version)
         report.table(sys.stdout, head, rows)
         if record:

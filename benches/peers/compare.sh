@@ -15,17 +15,16 @@ missing() {
 case " $* " in *" --help "* | *" -h "* | *" --list "*) exec python3 benches/peers/compare.py "$@" ;; esac
 
 # command:Debian package
-needs=(gcc:gcc pkg-config:pkg-config python3:python3 ip:iproute2 taskset:util-linux ovs-vsctl:openvswitch-switch
-    ovsdb-server:openvswitch-common dpdk-testpmd:dpdk-dev)
+needs=(gcc:gcc pkg-config:pkg-config python3:python3 ip:iproute2 dpdk-testpmd:dpdk-dev)
+case " $* " in
+*" --ovs-prefix"*) ;;
+*) needs+=(/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk:openvswitch-switch-dpdk) ;;
+esac
 packages=()
 for need in "${needs[@]}"; do
     command -v "${need%%:*}" >/dev/null || packages+=("${need##*:}")
 done
 pkg-config --exists libdpdk 2>/dev/null || packages+=(libdpdk-dev)
-[ -e /usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk ] || case " $* " in
-*" --ovs-prefix"*) ;;
-*) packages+=(openvswitch-switch-dpdk) ;;
-esac
 [ ${#packages[@]} = 0 ] || missing "not installed: ${packages[*]}
     apt-get install --no-install-recommends ${packages[*]}"
 command -v cargo >/dev/null || missing "cargo is missing: see the README for the Rust that Wye needs"
