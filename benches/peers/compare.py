@@ -16,7 +16,7 @@ from fnmatch import fnmatch
 import report
 import traffic
 from cases import CASES, DEFAULT, LAYOUTS
-from machine import HugePages, Missing, sh
+from machine import HugePages, Missing, output_of_first, sh
 from ovs import Ovs, check_installed
 from testpmd import Testpmd
 
@@ -27,12 +27,12 @@ HUGE_MIB = 384
 
 class Wye:
     def __init__(self, tool, core):
-        self.command = ["taskset", "-c", str(core), "nice", "-n", "-20", tool, "bench", "--json"]
+        self.command = ["taskset", "-c", str(core), tool, "bench", "--json"]
         listed = sh([tool, "bench", "--list", "--json"]).splitlines()
         self.cases = {json.loads(line)["case"] for line in listed}
 
     def ns_per_packet(self, case, seconds):
-        return json.loads(sh([*self.command, "--case", f"={case}", "--seconds", str(seconds)]))["ns_per_packet"]
+        return json.loads(output_of_first([*self.command, "--case", f"={case}", "--seconds", str(seconds)]))["ns_per_packet"]
 
 
 class Run:

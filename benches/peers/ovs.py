@@ -43,10 +43,10 @@ class Ovs:
         sh([f"{self.bin}/ovsdb-tool", "create", f"{self.run}/conf.db", schema])
         self.spawn(control_core, [ovsdb_server, f"--remote=punix:{self.run}/db.sock", f"{self.run}/conf.db"], "ovsdb.out")
         self.wait("the database", lambda: os.path.exists(f"{self.run}/db.sock"))
-        memory = "" if huge else "--no-huge -m 512"
+        memory = "--in-memory" if huge else "--no-huge --legacy-mem -m 512"
         settings = {
             "dpdk-init": "true",
-            "dpdk-extra": f"-d {player} --file-prefix={self.prefix} --no-pci --in-memory {memory}",
+            "dpdk-extra": f"-d {player} --file-prefix={self.prefix} --no-pci {memory}",
             "dpdk-lcore-mask": hex(1 << control_core),
             "pmd-cpu-mask": hex(1 << self.core),
             # Flows stay although no packet of theirs comes while another program has the core.
@@ -63,7 +63,7 @@ class Ovs:
         self.wait("DPDK in ovs-vswitchd", lambda: "true" in self.vsctl("get", "Open_vSwitch", ".", "dpdk_initialized"))
 
     def spawn(self, core, command, log):
-        command = ["taskset", "-c", str(core), "nice", "-n", "-20", *command]
+        command = ["taskset", "-c", str(core), *command]
         self.processes.append(Process(command, os.path.join(self.run, log), self.env))
         return self.processes[-1]
 

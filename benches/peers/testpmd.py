@@ -10,11 +10,11 @@ from machine import Process, play, remove_runtime_dir, telemetry
 class Testpmd:
     def __init__(self, work, core, control_core, player, huge):
         self.prefix = f"wye-peers-floor-{os.getpid()}"
-        memory = ["-m", "64"] if huge else ["--no-huge", "-m", "128"]
+        memory = ["--in-memory", "-m", "64"] if huge else ["--no-huge", "-m", "128"]
         self.process = Process(
-            ["taskset", "-c", f"{control_core},{core}", "nice", "-n", "-20", "dpdk-testpmd"]
+            ["taskset", "-c", f"{control_core},{core}", "dpdk-testpmd"]
             + ["-l", f"{control_core},{core}", f"--main-lcore={control_core}", f"--file-prefix={self.prefix}"]
-            + ["--no-pci", "--in-memory", "-d", player, *memory]
+            + ["--no-pci", "-d", player, *memory]
             + ["--vdev", "net_null_in,size=64", "--vdev", "net_null_out,no-rx=1", "--"]
             + ["--forward-mode=io", "--auto-start", "--nb-cores=1", "--burst=32", "--mbcache=512"]
             + ["--total-num-mbufs=16384"],
