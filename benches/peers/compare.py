@@ -184,3 +184,8 @@ if __name__ == "__main__":
     except Missing as missing:
         print(f"compare.sh: {missing}", file=sys.stderr)
         sys.exit(77)
+    except RuntimeError as failed:
+        print(f"compare.sh: {failed}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

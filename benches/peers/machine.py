@@ -59,11 +59,13 @@ class Process:
 
     def check(self):
         if self.popen.poll() is not None:
-            with open(self.log, errors="replace") as f:
-                lines = f.readlines()
-            # A program that refuses an option explains all of them afterwards.
-            last = "".join([line for line in lines if "EAL" in line or "ERR" in line] or lines[-15:])
-            raise RuntimeError(f"ended early: {' '.join(self.command)}\n{last}")
+            raise RuntimeError(f"ended early: {' '.join(self.command)}\n{self.said()}")
+
+    def said(self):
+        """What in its log is about the trouble, or else the end of it: who refuses an option explains all of them."""
+        with open(self.log, errors="replace") as f:
+            lines = f.readlines()
+        return "".join([line for line in lines if "EAL" in line or "ERR" in line] or lines[-15:])
 
     def sleep(self):
         self.popen.send_signal(signal.SIGSTOP)

@@ -74,7 +74,7 @@ class Ovs:
                 process.check()
             if is_there():
                 return
-        raise RuntimeError(f"{what} does not come up: see {self.run}")
+        raise RuntimeError(f"{what} does not come up\n{self.processes[-1].said()}")
 
     def vsctl(self, *words):
         return sh([f"{self.bin}/ovs-vsctl", "--timeout=30", f"--db=unix:{self.run}/db.sock", *words], self.env)

@@ -35,7 +35,7 @@ class Testpmd:
                     return
             except OSError:
                 pass  # the socket is not there yet
-        raise RuntimeError(f"dpdk-testpmd does not forward: see {self.process.log}")
+        raise RuntimeError(f"dpdk-testpmd does not forward\n{self.process.said()}")
 
     def packets(self):
         return json.loads(telemetry(self.prefix, "/ethdev/stats,0"))["/ethdev/stats"]["ipackets"]
