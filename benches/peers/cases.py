@@ -96,43 +96,45 @@ def masks_case(name, about, count, flows, caches):
     return Case(name, about, name, flows=flows, rules=all_to_out(), megaflows=masks(count), caches=caches)
 
 
-def push_case(size):
+def push_case(size, flows):
     """A frame of `size` bytes goes into a tunnel."""
-    name = f"vxlan-push-{size}-1k"
+    name = f"vxlan-push-{size}-{flows // 1000}k"
     rules = {"br0": [f"in_port={IN},udp,actions=output:{TUNNEL}"], "underlay": [f"in_port=LOCAL,actions=output:{OUT}"]}
-    return Case(name, f"{size} B into a VXLAN tunnel, 1k connections", name, layout="push", rules=rules,
+    return Case(name, f"{size} B into a VXLAN tunnel, {flows // 1000}k connections", name, flows=flows, layout="push", rules=rules,
                 build=lambda i: traffic.frame(i, size))
 
 
-def pop_case(size):
+def pop_case(size, flows):
     """A frame of `size` bytes comes out of a tunnel, is looked up again, and goes on."""
-    name = f"vxlan-pop-{size}-1k"
+    name = f"vxlan-pop-{size}-{flows // 1000}k"
     rules = {"underlay": [f"in_port={IN},actions=LOCAL"], "br0": [f"in_port={TUNNEL},udp,actions=output:{OUT}"]}
     macs = bytes.fromhex((LOCAL_MAC + REMOTE_MAC).replace(":", ""))
     addresses = tuple(int.from_bytes(map(int, a.split("."))) for a in (REMOTE_IP, LOCAL_IP))
-    build = lambda i: traffic.vxlan(traffic.frame(i, size), i, VNI, macs, addresses)
-    return Case(name, f"{size} B out of a VXLAN tunnel and on, 1k connections", name, layout="pop", rules=rules, build=build)
+    return Case(name, f"{size} B out of a VXLAN tunnel and on, {flows // 1000}k connections", name, flows=flows, layout="pop",
+                rules=rules, build=lambda i: traffic.vxlan(traffic.frame(i, size), i, VNI, macs, addresses))
 
 
 ANY, ANY_BUT_EMC = ("emc", "smc", "none"), ("smc", "none")
 REWRITE = f"mod_dl_src:02:00:00:00:00:11,mod_dl_dst:02:00:00:00:00:12,dec_ttl,output:{OUT}"
 
+TUNNELLED = [(64, 1000), (512, 1000), (1420, 1000), (64, 100_000)]  # bytes of the inner frame, connections
+
 CASES = [
     Case("forward", "from port to port, nothing matched but the port: the least that the peer does", None, rules=all_to_out()),
     Case("l4-1k", "1 L4 megaflow, 1k connections", "l4-1k", rules=l4(f"output:{OUT}")),
-    masks_case("mega1024-1k", "1024 megaflows, 1 mask, 1k connections", 1, 1000, ("emc",)),
+    masks_case("mega1024-1k", "1024 megaflows, 1 mask, 1k connections", 1, 1000, ("emc", "none")),
     masks_case("masks16-1k", "1024 megaflows, 16 masks, 1k connections", 16, 1000, ANY),
     masks_case("masks64-1k", "1024 megaflows, 64 masks, 1k connections", 64, 1000, ANY),
     Case("rewrite", "l4-1k with set(eth) and dec_ttl", "rewrite-1k", rules=l4(REWRITE)),
     Case("push-vlan", "l4-1k with push_vlan", "push-vlan-1k",
          rules=l4(f"push_vlan:0x8100,set_field:4196->vlan_vid,output:{OUT}")),
     Case("output2", "l4-1k with output to two ports", "output2-1k", rules=l4(f"output:{OUT},output:{OUT2}"), sent=2),
-    Case("l4-100k", "1 L4 megaflow, 100k connections", "l4-100k", flows=100_000, rules=l4(f"output:{OUT}")),
+    Case("l4-100k", "1 L4 megaflow, 100k connections", "l4-100k", flows=100_000, rules=l4(f"output:{OUT}"), caches=ANY),
     masks_case("masks16-100k", "1024 megaflows, 16 masks, 100k connections", 16, 100_000, ANY_BUT_EMC),
     masks_case("masks64-100k", "1024 megaflows, 64 masks, 100k connections", 64, 100_000, ANY_BUT_EMC),
     masks_case("masks64-1m", "1024 megaflows, 64 masks, 1M connections", 64, 1_000_000, ("smc",)),
-    *(push_case(size) for size in (64, 512, 1420)),
-    *(pop_case(size) for size in (64, 512, 1420)),
+    *(push_case(*kind) for kind in TUNNELLED),
+    *(pop_case(*kind) for kind in TUNNELLED),
 ]
 
 # Without a pattern these are measured.

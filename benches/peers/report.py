@@ -18,6 +18,7 @@ less floor   Open vSwitch without the floor. What it does for a port around its 
              batches for output, counters, empty polls): all that it does at the least is in the row 'forward'.
 ratio        'less floor' to Wye.
 caches       emc: the exact-match cache as shipped. smc: the signature cache instead. none: neither. Wye has its own in each row.
+*            the setting that is the cheapest for Open vSwitch in this case: the ratio to quote.
 Packets come with an RSS hash and checked checksums, as from a NIC: Open vSwitch uses them, Wye hashes and parses by itself."""
 
 
@@ -62,9 +63,6 @@ class Row:
         passes = max(1.0, sum(w.passes for w in self.windows))
         shares = {name: sum(w.hits[name] for w in self.windows) / passes for name in self.windows[0].hits}
         return {name: round(100 * share, 1) for name, share in shares.items() if share > 0}
-
-    def name(self):
-        return f"{self.case.name:16} {self.caches:6}"
 
     def columns(self):
         cells = []
@@ -130,10 +128,13 @@ def table(out, head, rows):
     if head["disturbed"] == "yes":
         print("# disturbed: other programs ran on this machine; figures are upper bounds, ratios are rough", file=out)
     titles = ["Wye", "Open vSwitch", "floor", "less floor", "ratio"]
-    print(f"{'case':16} {'caches':6} " + "  ".join(f"{t:>15}" for t in titles), file=out)
-    print(f"{'':23} " + "  ".join(f"{'best':>7} {'median':>7}" for _ in titles), file=out)
+    width = max(len(row.case.name) for row in rows)
+    print(f"{'case':{width}} {'caches':6} " + "  ".join(f"{t:>15}" for t in titles), file=out)
+    print(f"{'':{width}} {'':6} " + "  ".join(f"{'best':>7} {'median':>7}" for _ in titles), file=out)
     for row in rows:
-        print(f"{row.name()} {row.columns()}".rstrip(), file=out)
+        others = [r for r in rows if r.case is row.case]
+        mark = " *" if len(others) > 1 and row is min(others, key=lambda r: min(r.ovs)) else ""
+        print(f"{row.case.name:{width}} {row.caches:6} {row.columns()}{mark}".rstrip(), file=out)
     share = min(row.least_share() for row in rows)
     if share < 0.97:
         print(f"! the machine was not idle: in one window Open vSwitch had only {share:.0%} of the core", file=out)
