@@ -55,8 +55,9 @@ class Run:
                 process.end()
 
     def lay_out(self, layout):
-        """Starts Open vSwitch anew if the case needs other bridges than the one before."""
+        """Has Open vSwitch awake, started anew if the case needs other bridges than the one before."""
         if layout == self.layout:
+            self.ovs.vswitchd.wake()
             return
         if self.ovs:
             self.ovs.end()
@@ -75,6 +76,7 @@ class Run:
         self.floor.play(pcap)
         self.floor.process.sleep()
         self.lay_out(case.layout)
+        self.ovs.vswitchd.sleep()
         self.set_up = None
         rounds = []
         for number in range(self.args.rounds):
@@ -85,7 +87,6 @@ class Run:
                 figures[step] = measure(case, step, pcap)
             rounds.append(figures)
         os.unlink(pcap)
-        self.ovs.vswitchd.wake()
         return [report.Row(case, caches, rounds, len(frames[0])) for caches in case.caches]
 
     def measure_wye(self, case, _step, _pcap):
