@@ -146,6 +146,7 @@ def arguments():
     if not others:
         sys.exit("two cores are needed: one is measured, all else runs on the other")
     args.control_core = min(others)
+    args.ovs_prefix = args.ovs_prefix and os.path.abspath(args.ovs_prefix)
     return args
 
 

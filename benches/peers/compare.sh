@@ -5,14 +5,16 @@
 #
 # Builds Wye's tool and the plug-in that plays traces. What is missing is named, and the exit code is then 77.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(dirname "$(dirname "$here")")
 
 missing() {
     echo "compare.sh: $1" >&2
     exit 77
 }
 
-case " $* " in *" --help "* | *" -h "* | *" --list "*) exec python3 benches/peers/compare.py "$@" ;; esac
+export PYTHONDONTWRITEBYTECODE=1
+case " $* " in *" --help "* | *" -h "* | *" --list "*) exec python3 "$here/compare.py" "$@" ;; esac
 
 # command:Debian package
 needs=(gcc:gcc pkg-config:pkg-config python3:python3 ip:iproute2 dpdk-testpmd:dpdk-dev)
@@ -31,11 +33,11 @@ command -v cargo >/dev/null || missing "cargo is missing: see the README for the
 [ "$(id -u)" = 0 ] || missing "only root may have huge pages, a network namespace and the first place on a core"
 [ -c /dev/net/tun ] || missing "/dev/net/tun is missing, and Open vSwitch makes a tap for each bridge"
 
-cargo build -q --release --features cli --bin wye
+cargo build -q --release --manifest-path "$root/Cargo.toml" --features cli --bin wye
 plugin=$(mktemp --suffix=.so)
 trap 'rm -f "$plugin"' EXIT
 # shellcheck disable=SC2046
-gcc -O3 -march=native -Wall -Wextra -fPIC -shared -o "$plugin" benches/peers/player.c $(pkg-config --cflags libdpdk) \
+gcc -O3 -march=native -Wall -Wextra -fPIC -shared -o "$plugin" "$here/player.c" $(pkg-config --cflags libdpdk) \
     -lrte_ethdev -lrte_telemetry -lrte_mbuf -lrte_eal
-PYTHONDONTWRITEBYTECODE=1 python3 benches/peers/compare.py --wye "${CARGO_TARGET_DIR:-target}/release/wye" --player "$plugin" \
+python3 "$here/compare.py" --wye "${CARGO_TARGET_DIR:-$root/target}/release/wye" --player "$plugin" \
     --command-line "benches/peers/compare.sh $*" "$@"
