@@ -658,13 +658,16 @@ impl<O: Outside> Exec<'_, O> {
         self.each(group, |_, p| f(p))
     }
 
-    /// Moves packet `r` to a pool buffer with headroom; returns its new reference, or the old one if there is no buffer (the
-    /// instruction then finds no headroom and drops it).
+    /// Moves packet `r` to a pool buffer with headroom; returns its new reference, or the old one if there is no buffer or the packet
+    /// stays (the instruction then finds no headroom and drops it).
     #[cold]
     fn move_to_pool(&mut self, r: u16) -> u16 {
+        if self.packet(r).flags.contains(PacketFlags::STAYS) {
+            return r;
+        }
         let original = self.stands_for(r).map_or(NONE, |o| o as u16);
         let Some(moved) = self.copy(r) else { return r };
-        // It is the packet itself, which knows that it was copied.
+        // It is the packet itself, not a copy, and it knows whether it was copied.
         self.packet(moved).flags = self.packet(r).flags;
         self.executor.stands_for[(moved - EXTRA_BASE) as usize] = original;
         self.executor.tally.moved += 1;
@@ -698,6 +701,7 @@ impl<O: Outside> Exec<'_, O> {
         copy.data_mut().copy_from_slice(from.data());
         copy.copy_metadata(from);
         copy.flags.remove(PacketFlags::COPIED_OUT);
+        copy.flags.remove(PacketFlags::STAYS);
         if copy.ext != 0 {
             let Some(ext) = self.executor.free_exts.pop() else {
                 copy.ext = 0;
@@ -799,7 +803,9 @@ impl<O: Outside> Exec<'_, O> {
         } else {
             let packet = &mut self.batch[r as usize];
             if packet.ext != 0 {
-                self.outside.ends(packet, &self.executor.exts[packet.ext as usize]);
+                if packet.owner() != Owner::Gone {
+                    self.outside.ends(packet, &self.executor.exts[packet.ext as usize]);
+                }
                 self.executor.free_ext(packet);
             }
         }
@@ -884,14 +890,12 @@ impl<O: Outside> Exec<'_, O> {
         ask: impl FnOnce(&mut O, &mut Packet, Option<&Ext>, bool) -> Result<Vec<Action>, Fate>,
     ) {
         let mut packet = self.packet(r).take();
-        let ext = (packet.ext != 0).then(|| self.executor.exts[packet.ext as usize].clone());
-        let place = packet.ext;
+        // The place of the rarer metadata stays here, also when the packet does not.
+        let place = core::mem::take(&mut packet.ext);
+        let ext = self.executor.ext(place).cloned();
         let is_copy = self.is_copy(r);
         let answer = ask(self.outside, &mut packet, ext.as_ref(), is_copy);
-        if packet.owner() == Owner::Gone && place != 0 {
-            // It went onto the ring, without its metadata.
-            self.executor.free_exts.push(place);
-        }
+        packet.ext = place;
         *self.packet(r) = packet;
         match answer.map(|actions| Program::compile(&actions)) {
             Ok(Ok(program)) => self.list(&program, &mut [r], None),

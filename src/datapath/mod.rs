@@ -193,6 +193,9 @@ impl Datapath {
         if config.upcalls_max == 0 || config.upcalls_max > 1 << 20 {
             return setting("upcalls_max", "must be 1 to 1,048,576");
         }
+        if config.pool_buffers > 1 << 24 {
+            return setting("pool_buffers", "must be at most 16,777,216");
+        }
         if config.cache_entries > 1 << 27 {
             return setting("cache_entries", "must be at most 134,217,728");
         }

@@ -108,7 +108,8 @@ impl Install {
 
 /// Answers upcalls on the workers' threads, several at a time.
 ///
-/// It may use the control handle. It must not call into the worker that is calling it.
+/// It may use the control handle. It must not call into the worker that is calling it. A handler that was replaced is dropped on whichever
+/// thread changes the datapath next, with the control mutex held: its destructor must not call the datapath.
 pub trait UpcallHandler: Send + Sync {
     /// A packet missed.
     fn miss(&self, miss: Miss<'_>) -> Answer;
@@ -137,6 +138,8 @@ pub struct Upcall {
     pub packet: Packet,
     /// Its key.
     pub key: FlowKey,
+    /// As [`Miss::is_copy`].
+    pub is_copy: bool,
     /// The action's parameters; `None` for a miss.
     pub request: Option<Arc<Userspace>>,
 }

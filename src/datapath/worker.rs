@@ -1054,9 +1054,12 @@ impl<'a, 'b> Round<'a, 'b> {
         }
         let now = exec.settings.now;
         let mut packet = exec.packet(r).take();
-        let ext = exec.executor.ext(packet.ext).cloned();
+        // The place of the rarer metadata stays here, also when the handler keeps the packet.
+        let place = core::mem::take(&mut packet.ext);
+        let ext = exec.executor.ext(place).cloned();
         let is_copy = exec.is_copy(r);
         let answer = handler.miss(Miss { packet: &mut packet, ext: ext.as_ref(), key, is_copy, now });
+        packet.ext = place;
         let fate = match answer {
             Answer::Execute { actions, install } => {
                 *exec.packet(r) = packet;
@@ -1086,7 +1089,7 @@ impl<'a, 'b> Round<'a, 'b> {
                     exec.outside.ends(&packet, ext);
                 }
                 exec.executor.free_ext(&mut packet);
-                exec.outside.queue(&mut packet, key, None)
+                exec.outside.queue(&mut packet, key, None, is_copy)
             }
             Answer::Refuse => Fate::Dropped(DropReason::UpcallRefused),
             Answer::Drop(reason) => Fate::Dropped(reason),
@@ -1252,7 +1255,7 @@ struct Outer<'o, O> {
 
 impl<O> Outer<'_, O> {
     /// Puts a packet onto the upcall ring, in a pool buffer; the packet's fate.
-    fn queue(&mut self, packet: &mut Packet, key: &FlowKey, request: Option<&Arc<Userspace>>) -> Fate {
+    fn queue(&mut self, packet: &mut Packet, key: &FlowKey, request: Option<&Arc<Userspace>>, is_copy: bool) -> Fate {
         let pool = self.datapath.pool();
         let queued = if packet.owner() == Owner::Pool { Some(packet.take()) } else { copy_to(pool, packet) };
         let Some(mut queued) = queued else {
@@ -1260,7 +1263,7 @@ impl<O> Outer<'_, O> {
         };
         // The metadata's place is the worker's to free; the key has all of it.
         queued.ext = 0;
-        let upcall = Upcall { packet: queued, key: *key, request: request.cloned() };
+        let upcall = Upcall { packet: queued, key: *key, is_copy, request: request.cloned() };
         match self.datapath.shared.upcalls.push(upcall) {
             Ok(()) => Fate::Upcall,
             Err(mut back) => {
@@ -1316,12 +1319,12 @@ impl<O: Observer> Outside for Outer<'_, O> {
         }
         let key = extract::extract_whole(packet, ext, self.datapath.shared.extract).map_err(Fate::Dropped)?;
         let Some(handler) = &self.published.handler else {
-            return Err(self.queue(packet, &key, Some(request)));
+            return Err(self.queue(packet, &key, Some(request), is_copy));
         };
         match handler.punt(Punt { packet, ext, key: &key, is_copy, request, now: self.now }) {
             Answer::Execute { actions, .. } => Ok(actions),
             Answer::Consumed => Err(Fate::Upcall),
-            Answer::Queue => Err(self.queue(packet, &key, Some(request))),
+            Answer::Queue => Err(self.queue(packet, &key, Some(request), is_copy)),
             Answer::Refuse => Err(Fate::Dropped(DropReason::UpcallRefused)),
             Answer::Drop(reason) => Err(Fate::Dropped(reason)),
         }

@@ -122,6 +122,8 @@ pub const CASES: &[Case] = &[
     case!("l4-1", "1 L4 megaflow, 1 connection", 1, Table::L4),
     case!("l4-1k", "1 L4 megaflow, 1k connections", 1_000, Table::L4),
     case!("mega1024-1k", "1024 megaflows, 1 mask, 1k connections", 1_000, Table::Masks(1)),
+    case!("masks16-1k", "1024 megaflows, 16 masks, 1k connections", 1_000, Table::Masks(16)),
+    case!("masks64-1k", "1024 megaflows, 64 masks, 1k connections", 1_000, Table::Masks(64)),
     case!("l4-100k", "1 L4 megaflow, 100k connections", 100_000, Table::L4),
     case!("l4-1m", "1 L4 megaflow, 1M connections", 1_000_000, Table::L4),
     case!("masks1-100k", "1024 megaflows, 1 mask, 100k connections", 100_000, Table::Masks(1)),
