@@ -10,6 +10,7 @@
 //! ```
 
 pub mod explain;
+pub mod inject;
 pub mod observe;
 pub mod poll;
 pub mod stats;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
 
+pub use inject::InjectError;
 pub use poll::{Exchange, LocalPorts, PortCounters};
 pub use stats::{FlowStats, Stats};
 pub use table::{FlowError, FlowId, FlowInfo, FlowPut};
@@ -141,6 +143,8 @@ pub(crate) struct Shared {
     pub(crate) settings: Snapshot<Published>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) upcalls: ArrayQueue<Upcall>,
+    injected: ArrayQueue<inject::Injected>,
+    on_inject: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
     pub(crate) extract: ExtractOptions,
     seed: u64,
     control: Mutex<Control>,
@@ -223,6 +227,8 @@ impl Datapath {
                     expire_at: 0,
                 }),
                 upcalls: ArrayQueue::new(config.upcalls_max),
+                injected: ArrayQueue::new(config.upcalls_max),
+                on_inject: Mutex::new(None),
                 extract: ExtractOptions { vlan_depth: config.vlan_depth },
                 config,
                 domain,
@@ -503,6 +509,9 @@ impl Drop for Shared {
     fn drop(&mut self) {
         while let Some(mut upcall) = self.upcalls.pop() {
             self.pool.free(&mut upcall.packet);
+        }
+        while let Some(mut injected) = self.injected.pop() {
+            self.pool.free(&mut injected.packet);
         }
     }
 }

@@ -234,6 +234,9 @@ impl Worker {
         sink: &mut dyn Sink,
         observer: &mut O,
     ) {
+        if self.has_injected() {
+            self.carry_injected(now, sink);
+        }
         let level = self.level;
         for chunk in packets.chunks_mut(BURST_MAX) {
             level.run(
@@ -326,7 +329,7 @@ impl Worker {
         finish(exec.executor, counters, n);
     }
 
-    fn run_program(&mut self, packets: &mut [Packet], program: &Program, now: Nanos, sink: &mut dyn Sink) {
+    pub(super) fn run_program(&mut self, packets: &mut [Packet], program: &Program, now: Nanos, sink: &mut dyn Sink) {
         let Worker { datapath, reader, executor, counters, again, cache, column, scratch, groups, missed, level } =
             self;
         let level = *level;
