@@ -500,10 +500,9 @@ impl<T: Send + Sync + 'static> MegaflowWriter<T> {
         self.slab.high_water()
     }
 
-    /// Frees what no worker can see any more.
+    /// Frees the flows that no worker can see any more. What else was replaced is for [`Domain::collect`].
     pub fn reclaim(&mut self) {
         self.slab.reclaim();
-        self.domain.collect();
     }
 
     /// Puts the subtables with the most hits since the last call first. Returns true if the order changed.

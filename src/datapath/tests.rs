@@ -625,3 +625,48 @@ fn statistics_that_begin_anew_lose_no_packet_and_no_age() {
     datapath.upkeep(Nanos(1500), u32::MAX, |_| gone += 1);
     assert_eq!(gone, 1);
 }
+
+/// Uses the datapath when it goes.
+struct Leaver(WeakDatapath, Arc<AtomicU64>);
+
+impl UpcallHandler for Leaver {
+    fn miss(&self, _: Miss<'_>) -> Answer {
+        // The worker that asks keeps it a while longer.
+        self.0.upgrade().unwrap().set_upcall_handler(None);
+        Answer::Refuse
+    }
+}
+
+impl Drop for Leaver {
+    fn drop(&mut self) {
+        let datapath = self.0.upgrade().unwrap();
+        assert!(datapath.port_set_up(4, false));
+        self.1.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_handler_may_use_the_datapath_when_it_is_dropped() {
+    let datapath = datapath();
+    let dropped = Arc::new(AtomicU64::new(0));
+    let leaver = || Some(Arc::new(Leaver(datapath.downgrade(), dropped.clone())) as Arc<dyn UpcallHandler>);
+    datapath.set_upcall_handler(leaver());
+    datapath.set_upcall_handler(None);
+    assert_eq!(dropped.load(Ordering::Relaxed), 1);
+    let mut worker = datapath.worker().unwrap();
+    // Whatever changes the datapath next drops it.
+    let changes: [&dyn Fn(); 4] = [
+        &|| flow(&datapath, 54, vec![]),
+        &|| assert_eq!(datapath.flow_flush(), 1),
+        &|| assert!(datapath.port_set_up(3, true)),
+        &|| datapath.upkeep(Nanos(1), 1, |_| ()),
+    ];
+    for (change, before) in changes.into_iter().zip(1..) {
+        datapath.set_upcall_handler(leaver());
+        let refused = Fate::Dropped(DropReason::UpcallRefused);
+        assert_eq!(run(&mut worker, &[udp(53)], &mut sent()), [refused]);
+        assert_eq!(dropped.load(Ordering::Relaxed), before);
+        change();
+        assert_eq!(dropped.load(Ordering::Relaxed), before + 1);
+    }
+}
