@@ -246,7 +246,7 @@ enum wye_drop
      */
     WYE_DROP_EXPLICIT = 2,
     /**
-     * No flow matched and no upcall handler is set, or the flow was removed while the packet's burst was carried.
+     * No flow matched and no upcall handler is set.
      */
     WYE_DROP_MISS = 3,
     /**
