@@ -980,15 +980,14 @@ pub unsafe extern "C" fn wye_worker_answer(
         let Some(entry) = entry.filter(|entry| entry.is_of(&worker.inner)) else {
             return Err(Fault::invalid("the upcall is of another datapath"));
         };
-        let upcall = entry.upcall.take();
+        let mut upcall = entry.upcall.take();
         // SAFETY: as this function's contract.
         unsafe { boundary::free(queued) };
-        let Some(upcall) = upcall else { return Ok(()) };
-        let request = upcall.request.as_deref().cloned();
-        let Upcall { packet, key, is_copy, .. } = upcall;
-        let parked = Parked { packet, key, request, retries: 0, answers: 0, is_copy };
-        guarded(&worker.inner, Intent::Change, |_| {
+        let answered = guarded(&worker.inner, Intent::Change, |_| {
             let _turn = Turn::begin(&worker.turns);
+            let Some(Upcall { packet, key, is_copy, request }) = upcall.take() else { return Ok(()) };
+            let request = request.as_deref().cloned();
+            let parked = Parked { packet, key, request, retries: 0, answers: 0, is_copy };
             let outcome = match answer.verdict {
                 // SAFETY: as this function's contract.
                 WYE_VERDICT_EXECUTE => match unsafe { worker.read(answer, &parked, now_ns) } {
@@ -998,6 +997,61 @@ pub unsafe extern "C" fn wye_worker_answer(
                 _ => worker.finish(parked, Fate::Upcall),
             };
             outcome.and(worker.deliver(now_ns))
-        })
+        });
+        // Refused before it was looked at: poisoned, or busy.
+        if let Some(mut upcall) = upcall.filter(|_| !worker.inner.is_forked()) {
+            worker.inner.engine.free(&mut upcall.packet);
+        }
+        answered
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use core::ptr::null_mut;
+
+    use super::*;
+    use crate::datapath::{wye_datapath_config, wye_datapath_free, wye_datapath_new};
+    use crate::status::WYE_OK;
+    use crate::upcall::wye_upcall_pop;
+
+    #[test]
+    fn upcalls_that_a_poisoned_datapath_does_not_answer_give_their_buffers_back() {
+        // SAFETY: the structs are integers and pointers, what is written on success is used then, and each thing is freed once.
+        unsafe {
+            let mut config: wye_datapath_config = core::mem::zeroed();
+            config.size = size_of::<wye_datapath_config>() as u32;
+            (config.flows_max, config.pool_buffers) = (16, 64);
+            let (mut datapath, mut worker) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+            assert_eq!(wye_datapath_new(&config, Some(&mut datapath), None), WYE_OK);
+            let datapath = datapath.assume_init();
+            let mut ops: wye_worker_ops = core::mem::zeroed();
+            ops.size = size_of::<wye_worker_ops>() as u32;
+            assert_eq!(wye_worker_new(datapath.as_ref(), &ops, null_mut(), Some(&mut worker), None), WYE_OK);
+            let worker = worker.assume_init();
+            let inner = &(&*worker).inner;
+            let pool = inner.engine.pool();
+            let before = pool.available();
+            for _ in 0..3 {
+                let mut bytes = [0u8; 64];
+                let mut packet = wye_packet { buffer: bytes.as_mut_ptr(), capacity: 64, len: 64, ..wye_packet::EMPTY };
+                let list = [&raw mut packet];
+                assert_eq!(wye_worker_process(worker.as_ref(), list.as_ptr(), 1, 1), WYE_OK);
+            }
+            assert_eq!(pool.available(), before - 3);
+            inner.poison("a test");
+            for left in [2, 1, 0] {
+                let (mut queued, mut upcall) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+                assert_eq!(wye_upcall_pop(datapath.as_ref(), Some(&mut queued), Some(&mut upcall), None), WYE_OK);
+                let answer = wye_answer { verdict: WYE_VERDICT_EXECUTE, ..wye_answer::EMPTY };
+                let status = wye_worker_answer(worker.as_ref(), queued.assume_init(), Some(&answer), 2, None);
+                assert_eq!((status, pool.available()), (WYE_E_PANIC, before - left));
+            }
+            let (mut queued, mut upcall) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+            let none = wye_upcall_pop(datapath.as_ref(), Some(&mut queued), Some(&mut upcall), None);
+            assert_eq!(none, WYE_E_NOT_FOUND);
+            wye_worker_free(worker);
+            wye_datapath_free(datapath);
+        }
+    }
 }
