@@ -499,5 +499,8 @@ impl Drop for Shared {
         while let Some(mut upcall) = self.upcalls.pop() {
             self.pool.free(&mut upcall.packet);
         }
+        // What waits holds tables, and those hold the domain that it waits in: nobody but this breaks the circle. No worker is left, so no
+        // burst keeps anything.
+        self.domain.collect();
     }
 }
