@@ -246,7 +246,7 @@ enum wye_drop
      */
     WYE_DROP_EXPLICIT = 2,
     /**
-     * No flow matched and no upcall handler is set, or the flow was removed while the packet's burst was carried.
+     * No flow matched and no upcall handler is set.
      */
     WYE_DROP_MISS = 3,
     /**
@@ -1492,8 +1492,8 @@ wye_status wye_worker_new(const struct wye_datapath *datapath,
                           struct wye_error **error);
 
 /**
- * Frees a worker; NULL is legal. Takes the handle. Its counts stay in the datapath's statistics. From inside one of its own callbacks it does
- * nothing but write a line to the log.
+ * Frees a worker; NULL is legal. Takes the handle. Its counts stay in the datapath's statistics. While a call of the worker is under way, as in
+ * its callbacks, it does nothing but write a line to the log.
  *
  * The owning thread. Takes the control lock. Since 0.1.
  *

@@ -271,11 +271,20 @@ impl Datapath {
         }
     }
 
-    fn publish<R>(&self, change: impl FnOnce(&mut Published) -> R) -> R {
-        let mut control = lock(&self.shared.control);
-        let result = change(&mut control.published);
-        self.shared.settings.publish(control.published.clone());
+    /// Changes what the control mutex protects, then drops what no worker can see any more: without the mutex, because a destructor, such as an
+    /// upcall handler's, may use the datapath.
+    fn change<R>(&self, change: impl FnOnce(&mut Control) -> R) -> R {
+        let result = change(&mut lock(&self.shared.control));
+        self.shared.domain.collect();
         result
+    }
+
+    fn publish<R>(&self, change: impl FnOnce(&mut Published) -> R) -> R {
+        self.change(|control| {
+            let result = change(&mut control.published);
+            self.shared.settings.publish(control.published.clone());
+            result
+        })
     }
 
     /// A handle that does not keep the datapath.
@@ -334,7 +343,7 @@ impl Datapath {
     /// # Errors
     /// See [`FlowError`].
     pub fn flow_put(&self, put: FlowPut<'_>) -> Result<Option<FlowStats>, FlowError> {
-        lock(&self.shared.control).flows.put(put)
+        self.change(|control| control.flows.put(put))
     }
 
     /// A flow.
@@ -350,12 +359,12 @@ impl Datapath {
     /// # Errors
     /// [`FlowError::NotFound`].
     pub fn flow_del(&self, id: FlowId<'_>) -> Result<FlowInfo, FlowError> {
-        lock(&self.shared.control).flows.del(id)
+        self.change(|control| control.flows.del(id))
     }
 
     /// Removes all flows; returns how many there were.
     pub fn flow_flush(&self) -> u32 {
-        lock(&self.shared.control).flows.flush()
+        self.change(|control| control.flows.flush())
     }
 
     /// The first flow whose number is `cursor` or higher; sets `cursor` behind it. A dump starts with a cursor of 0; flows
@@ -489,11 +498,12 @@ impl Datapath {
     /// subtables by hits, frees what no worker can see any more. Call it about every second. `expired` is called for each
     /// removed flow, with the control mutex held: it must not call the datapath.
     pub fn upkeep(&self, now: Nanos, budget: u32, expired: impl FnMut(FlowInfo)) {
-        let mut control = lock(&self.shared.control);
-        let from = control.expire_at;
-        control.expire_at = control.flows.expire(from, budget, now, expired);
-        control.flows.writer.sort_by_hits();
-        control.flows.writer.reclaim();
+        self.change(|control| {
+            let from = control.expire_at;
+            control.expire_at = control.flows.expire(from, budget, now, expired);
+            control.flows.writer.sort_by_hits();
+            control.flows.writer.reclaim();
+        });
     }
 
     /// The sum of all workers' counters since the datapath was made.
@@ -513,5 +523,8 @@ impl Drop for Shared {
         while let Some(mut injected) = self.injected.pop() {
             self.pool.free(&mut injected.packet);
         }
+        // What waits holds tables, and those hold the domain that it waits in: nobody but this breaks the circle. No worker is left, so no
+        // burst keeps anything.
+        self.domain.collect();
     }
 }

@@ -27,7 +27,7 @@ drop_reasons! {
     NoOutput = 1, "no_output";
     /// An explicit `drop` action.
     Explicit = 2, "explicit";
-    /// No flow matched and no upcall handler is set, or the flow was removed while the packet's burst was carried.
+    /// No flow matched and no upcall handler is set.
     Miss = 3, "miss";
     /// The upcall handler answered "drop".
     UpcallRefused = 4, "upcall_refused";
