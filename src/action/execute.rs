@@ -21,7 +21,7 @@ use super::program::{Op, Program};
 use super::step::Step;
 use super::{ethernet, hash, mpls, nsh, set_field, ttl, tunnel, vlan};
 use crate::flow::Ext;
-use crate::flow::action::{Action, SetField, Userspace};
+use crate::flow::action::{Action, SetField, TunnelPush, Userspace};
 use crate::flow::extract::{ExtractOptions, extract_whole};
 use crate::flow::key::{LINE_OPTIONS, LINE_TUNNEL, LineSet};
 use crate::meter::MeterTable;
@@ -29,7 +29,7 @@ use crate::packet::{DropReason, Fate, Owner, Packet, PacketFlags, PoolCache, buf
 use crate::port::driver::{BURST_MAX, EXTRA_BASE, TxBurst};
 use crate::port::table::PortTable;
 use crate::time::Nanos;
-use crate::tunnel::{Template, TunnelTable};
+use crate::tunnel::{Moment, Sequences, Template, TunnelTable};
 
 /// The shortest packet that `trunc` makes: an Ethernet header, as in OVS.
 const TRUNCATED_MIN: usize = 14;
@@ -87,6 +87,8 @@ pub struct Settings<'b> {
     pub bonds: &'b BondTable,
     /// Tunnels.
     pub tunnels: &'b TunnelTable,
+    /// The sequence numbers of what goes into tunnels.
+    pub sequences: &'b Sequences,
     /// How packets are parsed again where an action needs it.
     pub extract: ExtractOptions,
     /// The time of the burst.
@@ -469,7 +471,7 @@ impl<O: Outside> Exec<'_, O> {
                     Ok(())
                 });
             }
-            Op::TunnelPush { template, push } => return self.tunnel_push(template, push.out_port, group, plain),
+            Op::TunnelPush { template, push } => return self.tunnel_push(template, push, group, plain),
             Op::TunnelPop(port) => {
                 if last {
                     self.tunnel_pop(*port, group);
@@ -806,7 +808,7 @@ impl<O: Outside> Exec<'_, O> {
     }
 
     #[inline(never)]
-    fn tunnel_push(&mut self, template: &Template, out_port: u32, group: &mut [u16], plain: &mut Plain) -> usize {
+    fn tunnel_push(&mut self, template: &Template, push: &TunnelPush, group: &mut [u16], plain: &mut Plain) -> usize {
         if plain.is_none() {
             for &r in group.iter() {
                 // What `trunc` left out, and the metadata, are of the inner packet.
@@ -817,18 +819,19 @@ impl<O: Outside> Exec<'_, O> {
                 }
             }
         }
-        let extract = self.settings.extract;
+        let Settings { extract, sequences, now, .. } = self.settings;
+        let moment = Moment { sequence: sequences.of(push.tnl_port), now };
         // The usual group: packets of the batch with headroom, none of which fails.
         let mut done = 0;
         for &r in group.iter() {
             let Some(packet) = self.batch.get_mut(r as usize) else { break };
-            if tunnel::push(packet, template, out_port, extract).is_err() {
+            if tunnel::push(packet, template, push.out_port, extract, moment).is_err() {
                 break;
             }
             done += 1;
         }
         if done < group.len() {
-            return done + self.tunnel_push_any(template, out_port, &mut group[done..], plain);
+            return done + self.tunnel_push_any(template, push.out_port, moment, &mut group[done..], plain);
         }
         if let Some(longest) = plain {
             *longest += template.len();
@@ -837,9 +840,16 @@ impl<O: Outside> Exec<'_, O> {
     }
 
     #[cold]
-    fn tunnel_push_any(&mut self, template: &Template, out_port: u32, group: &mut [u16], plain: &mut Plain) -> usize {
+    fn tunnel_push_any(
+        &mut self,
+        template: &Template,
+        out_port: u32,
+        moment: Moment<'_>,
+        group: &mut [u16],
+        plain: &mut Plain,
+    ) -> usize {
         let extract = self.settings.extract;
-        self.push(group, template.len(), plain, |p| tunnel::push(p, template, out_port, extract))
+        self.push(group, template.len(), plain, |p| tunnel::push(p, template, out_port, extract, moment))
     }
 
     /// Gives packet `r` of the batch the rarer metadata that `key` has in `lines`; false if there is no place for it.

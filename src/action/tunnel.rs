@@ -5,7 +5,7 @@ use crate::flow::extract::ExtractOptions;
 use crate::flow::key::LineSet;
 use crate::flow::{Ext, FlowKey};
 use crate::packet::{DropReason, Packet};
-use crate::tunnel::{Template, Tunnel};
+use crate::tunnel::{Moment, Template, Tunnel};
 
 /// Puts ready-made outer headers in front. The packet then is one of port `out_port`, and its metadata begins anew, as in OVS.
 ///
@@ -17,9 +17,10 @@ pub fn push(
     template: &Template,
     out_port: u32,
     options: ExtractOptions,
+    moment: Moment<'_>,
 ) -> Result<(), DropReason> {
     let hash = hash::five_tuple(packet, options);
-    template.push(packet, hash)?;
+    template.push(packet, hash, moment)?;
     packet.in_port = out_port;
     (packet.recirc_id, packet.dp_hash, packet.skb_mark) = (0, 0, 0);
     forget_connection(packet);
