@@ -47,7 +47,7 @@ use crate::sync::qsbr::Domain;
 use crate::sync::region::Source;
 use crate::sync::snapshot::Snapshot;
 use crate::time::Nanos;
-use crate::tunnel::{Tunnel, TunnelTable};
+use crate::tunnel::{Sequences, Tunnel, TunnelTable};
 use stats::{FlowColumn, WorkerCounters};
 use table::{FlowTable, FlowValue};
 
@@ -123,6 +123,7 @@ pub(crate) struct Published {
     pub(crate) meters: Arc<MeterTable>,
     pub(crate) bonds: Arc<BondTable>,
     pub(crate) tunnels: Arc<TunnelTable>,
+    pub(crate) sequences: Arc<Sequences>,
     pub(crate) handler: Option<Arc<dyn UpcallHandler>>,
     pub(crate) upcalls_enabled: bool,
 }
@@ -213,6 +214,7 @@ impl Datapath {
             meters: Arc::default(),
             bonds: Arc::default(),
             tunnels: Arc::default(),
+            sequences: Arc::default(),
             handler: None,
             upcalls_enabled: true,
         };

@@ -387,6 +387,7 @@ fn settings(published: &Published, extract: ExtractOptions, now: Nanos) -> Setti
         meters: &published.meters,
         bonds: &published.bonds,
         tunnels: &published.tunnels,
+        sequences: &published.sequences,
         extract,
         now,
     }
