@@ -155,7 +155,8 @@
 
 /**
  * The packet stays the caller's, whatever happens: `transmit` gets copies, `release` is not called, the changes that actions made are visible in it. Its
- * fate is `WYE_FATE_KEPT` or `WYE_FATE_DROPPED`.
+ * fate is `WYE_FATE_KEPT` or `WYE_FATE_DROPPED`. It does not move to another buffer: without headroom for a header that an action pushes it is dropped,
+ * `no_headroom`.
  */
 #define WYE_EXECUTE_KEEP 1
 
@@ -245,7 +246,7 @@ enum wye_drop
      */
     WYE_DROP_EXPLICIT = 2,
     /**
-     * No flow matched and no upcall handler is set.
+     * No flow matched and no upcall handler is set, or the flow was removed while the packet's burst was carried.
      */
     WYE_DROP_MISS = 3,
     /**
@@ -405,11 +406,12 @@ typedef struct wye_datapath_config {
      */
     uint32_t cache_entries;
     /**
-     * Buffers for copies, queued upcalls and packets that engine-owned ports receive. Default 8,192.
+     * Buffers for copies, queued upcalls and packets that engine-owned ports receive, 16,777,216 at most. Default 8,192.
      */
     uint32_t pool_buffers;
     /**
-     * Bytes of one such buffer, headroom included. Default 2,304.
+     * Bytes of one such buffer, headroom included. Default 2,304. A longer packet cannot be copied, which drops the copy: `no_buffer`, nor
+     * move for want of headroom: `no_headroom`.
      */
     uint32_t buffer_len;
     /**
@@ -859,7 +861,8 @@ typedef struct wye_answer {
  * Answers an upcall: fills `answer`, or leaves it alone to drop the packet. May install flows itself.
  *
  * Called on the worker's thread, outside of the engine: everything is legal, also `wye_worker_execute` on this worker (its own upcalls wait
- * until this one is answered), but not with the packet of this upcall.
+ * until this one is answered), but not with the packet of this upcall. A packet that comes up again after its ninth answer is dropped:
+ * `recirculation_limit`.
  */
 typedef void (*wye_upcall_fn)(void *ctx, const struct wye_upcall *upcall, struct wye_answer *answer);
 
@@ -1560,8 +1563,7 @@ wye_status wye_worker_execute(const struct wye_worker *worker,
 
 /**
  * Answers an upcall that was taken off the ring, as the callback would, and frees it. `answer->actions` are carried out by this worker.
- * The packet had its fate, `upcall`, when it went onto the ring; what is carried out now counts as a packet of its own, as with
- * `wye_worker_execute`.
+ * The packet's fate was `upcall` when it went onto the ring; in the statistics, what is carried out now takes the place of that.
  *
  * The owning thread; also from `release` and `upcall` of this worker. Takes `queued`, whatever it answers, unless that is `WYE_E_INVALID`.
  * `WYE_E_BUSY`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
@@ -1659,9 +1661,9 @@ wye_status wye_datapath_stats(const struct wye_datapath *datapath,
  * is freed.
  *
  * `packets_in` packets came in; each has one fate, so it is the sum of `transmitted`, `upcall`, `parked`, `delivered` and all
- * `dropped.REASON`. Copies that actions make are counted in `copies`, `copies_transmitted` and `copies_dropped.REASON` only. A packet that goes
- * up and is answered by the callback counts once, with its last fate. What is carried out for a copy that went up, and for an upcall that was
- * taken off the ring, counts as a packet of its own.
+ * `dropped.REASON`. Copies that actions make are counted in `copies`, `copies_transmitted` (those that went up included) and
+ * `copies_dropped.REASON` only. A packet that goes up and is answered, by the callback or by `wye_worker_answer`, counts once, with its last
+ * fate; but what is carried out for a copy that went up comes in as a packet of its own.
  *
  * Any thread; does not block. Since 0.1.
  */

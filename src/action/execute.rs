@@ -12,6 +12,7 @@
 //! for transmission is sent at once, and if that frees none, the copy is dropped and counted.
 
 mod transmit;
+mod tunnels;
 
 use std::sync::Arc;
 
@@ -19,17 +20,17 @@ use self::transmit::Transmit;
 use super::bond::BondTable;
 use super::program::{Op, Program};
 use super::step::Step;
-use super::{ethernet, hash, mpls, nsh, set_field, ttl, tunnel, vlan};
+use super::{ethernet, hash, mpls, nsh, set_field, ttl, vlan};
 use crate::flow::Ext;
 use crate::flow::action::{Action, SetField, Userspace};
 use crate::flow::extract::{ExtractOptions, extract_whole};
-use crate::flow::key::{LINE_OPTIONS, LINE_TUNNEL, LineSet};
+use crate::flow::key::{LINE_OPTIONS, LINE_TUNNEL};
 use crate::meter::MeterTable;
 use crate::packet::{DropReason, Fate, Owner, Packet, PacketFlags, PoolCache, buffer};
 use crate::port::driver::{BURST_MAX, EXTRA_BASE, TxBurst};
 use crate::port::table::PortTable;
 use crate::time::Nanos;
-use crate::tunnel::{Template, TunnelTable};
+use crate::tunnel::{Obstacle, TunnelTable};
 
 /// The shortest packet that `trunc` makes: an Ethernet header, as in OVS.
 const TRUNCATED_MIN: usize = 14;
@@ -64,6 +65,16 @@ pub trait Outside {
     fn userspace(
         &mut self,
         request: &Arc<Userspace>,
+        packet: &mut Packet,
+        ext: Option<&Ext>,
+        is_copy: bool,
+    ) -> Result<Vec<Action>, Fate>;
+
+    /// `encap` into tunnel `tunnel` cannot be carried out on `packet`, which may be changed. Returns as [`Outside::userspace`].
+    fn undeliverable(
+        &mut self,
+        tunnel: u32,
+        obstacle: Obstacle,
         packet: &mut Packet,
         ext: Option<&Ext>,
         is_copy: bool,
@@ -469,7 +480,14 @@ impl<O: Outside> Exec<'_, O> {
                     Ok(())
                 });
             }
-            Op::TunnelPush { template, push } => return self.tunnel_push(template, push.out_port, group, plain),
+            Op::TunnelPush { template, push } => return self.tunnel_push(template, push.out_port, None, group, plain),
+            Op::Encap { tunnel, id } => {
+                if last {
+                    self.encap(*tunnel, *id, group, *plain);
+                    return 0;
+                }
+                self.with_copies(group, |exec, copies| exec.encap(*tunnel, *id, copies, None));
+            }
             Op::TunnelPop(port) => {
                 if last {
                     self.tunnel_pop(*port, group);
@@ -640,13 +658,16 @@ impl<O: Outside> Exec<'_, O> {
         self.each(group, |_, p| f(p))
     }
 
-    /// Moves packet `r` to a pool buffer with headroom; returns its new reference, or the old one if there is no buffer (the
-    /// instruction then finds no headroom and drops it).
+    /// Moves packet `r` to a pool buffer with headroom; returns its new reference, or the old one if there is no buffer or the packet
+    /// stays (the instruction then finds no headroom and drops it).
     #[cold]
     fn move_to_pool(&mut self, r: u16) -> u16 {
+        if self.packet(r).flags.contains(PacketFlags::STAYS) {
+            return r;
+        }
         let original = self.stands_for(r).map_or(NONE, |o| o as u16);
         let Some(moved) = self.copy(r) else { return r };
-        // It is the packet itself, which knows that it was copied.
+        // It is the packet itself, not a copy, and it knows whether it was copied.
         self.packet(moved).flags = self.packet(r).flags;
         self.executor.stands_for[(moved - EXTRA_BASE) as usize] = original;
         self.executor.tally.moved += 1;
@@ -680,6 +701,7 @@ impl<O: Outside> Exec<'_, O> {
         copy.data_mut().copy_from_slice(from.data());
         copy.copy_metadata(from);
         copy.flags.remove(PacketFlags::COPIED_OUT);
+        copy.flags.remove(PacketFlags::STAYS);
         if copy.ext != 0 {
             let Some(ext) = self.executor.free_exts.pop() else {
                 copy.ext = 0;
@@ -781,7 +803,9 @@ impl<O: Outside> Exec<'_, O> {
         } else {
             let packet = &mut self.batch[r as usize];
             if packet.ext != 0 {
-                self.outside.ends(packet, &self.executor.exts[packet.ext as usize]);
+                if packet.owner() != Owner::Gone {
+                    self.outside.ends(packet, &self.executor.exts[packet.ext as usize]);
+                }
                 self.executor.free_ext(packet);
             }
         }
@@ -803,97 +827,6 @@ impl<O: Outside> Exec<'_, O> {
             self.executor.tally.recirculated += 1;
             self.executor.recirculated.push(Recirculated { packet: r, depth });
         }
-    }
-
-    #[inline(never)]
-    fn tunnel_push(&mut self, template: &Template, out_port: u32, group: &mut [u16], plain: &mut Plain) -> usize {
-        if plain.is_none() {
-            for &r in group.iter() {
-                // What `trunc` left out, and the metadata, are of the inner packet.
-                self.cut(r);
-                let ext = core::mem::take(&mut self.packet(r).ext);
-                if ext != 0 {
-                    self.executor.free_exts.push(ext);
-                }
-            }
-        }
-        let extract = self.settings.extract;
-        // The usual group: packets of the batch with headroom, none of which fails.
-        let mut done = 0;
-        for &r in group.iter() {
-            let Some(packet) = self.batch.get_mut(r as usize) else { break };
-            if tunnel::push(packet, template, out_port, extract).is_err() {
-                break;
-            }
-            done += 1;
-        }
-        if done < group.len() {
-            return done + self.tunnel_push_any(template, out_port, &mut group[done..], plain);
-        }
-        if let Some(longest) = plain {
-            *longest += template.len();
-        }
-        done
-    }
-
-    #[cold]
-    fn tunnel_push_any(&mut self, template: &Template, out_port: u32, group: &mut [u16], plain: &mut Plain) -> usize {
-        let extract = self.settings.extract;
-        self.push(group, template.len(), plain, |p| tunnel::push(p, template, out_port, extract))
-    }
-
-    /// Gives packet `r` of the batch the rarer metadata that `key` has in `lines`; false if there is no place for it.
-    pub fn give_tunnel(&mut self, r: u16, key: &crate::flow::FlowKey, lines: LineSet) -> bool {
-        let Executor { exts, free_exts, .. } = &mut *self.executor;
-        let Some(place) = free_exts.pop() else { return false };
-        self.batch[r as usize].ext = place;
-        let ext = &mut exts[place as usize];
-        ext.clear();
-        ext.tunnel = key.tunnel;
-        ext.lines = LINE_TUNNEL;
-        if lines & LINE_OPTIONS != 0 {
-            // The first of the lines, see `open_usual`.
-            ext.options = [0; 256];
-            ext.options[..64].copy_from_slice(&key.options[..64]);
-            ext.lines |= LINE_OPTIONS;
-        }
-        true
-    }
-
-    /// Has packet `r`, which is out of a tunnel, looked up again.
-    pub fn look_up_again(&mut self, r: u16, depth: u8) {
-        self.executor.tally.recirculated += 1;
-        self.executor.recirculated.push(Recirculated { packet: r, depth });
-    }
-
-    /// Takes the packets out of the tunnel that comes out of `port`, and has them looked up again.
-    pub fn tunnel_pop(&mut self, port: u32, group: &[u16]) {
-        let depth = self.depth + 1;
-        let tunnels = self.settings.tunnels;
-        let tunnel = match tunnels.get(&port) {
-            Some(tunnel) if depth <= super::RECIRCULATIONS_MAX => tunnel,
-            Some(_) => return self.end_all(group, DropReason::RecirculationLimit),
-            None => return self.end_all(group, DropReason::UnknownTunnel),
-        };
-        for &r in group {
-            self.cut(r);
-            let Executor { extra, exts, free_exts, .. } = &mut *self.executor;
-            let packet =
-                if r < EXTRA_BASE { &mut self.batch[r as usize] } else { &mut extra[(r - EXTRA_BASE) as usize] };
-            if packet.ext == 0 {
-                let Some(place) = free_exts.pop() else {
-                    self.end(r, Fate::Dropped(DropReason::NoBuffer));
-                    continue;
-                };
-                packet.ext = place;
-                exts[place as usize].clear();
-            }
-            match tunnel::pop(packet, &mut exts[packet.ext as usize], tunnel, port) {
-                Ok(()) => self.executor.recirculated.push(Recirculated { packet: r, depth }),
-                Err(reason) => self.end(r, Fate::Dropped(reason)),
-            }
-        }
-        self.executor.tally.recirculated += group.len() as u64;
     }
 
     fn end_all(&mut self, group: &[u16], reason: DropReason) {
@@ -946,21 +879,28 @@ impl<O: Outside> Exec<'_, O> {
                 let len = self.packet(r).len();
                 self.outside.step(r, Step::Handed { len });
             }
-            let mut packet = self.packet(r).take();
-            let ext = (packet.ext != 0).then(|| self.executor.exts[packet.ext as usize].clone());
-            let place = packet.ext;
-            let is_copy = self.is_copy(r);
-            let answer = self.outside.userspace(request, &mut packet, ext.as_ref(), is_copy);
-            if packet.owner() == Owner::Gone && place != 0 {
-                // It went onto the ring, without its metadata.
-                self.executor.free_exts.push(place);
-            }
-            *self.packet(r) = packet;
-            match answer.map(|actions| Program::compile(&actions)) {
-                Ok(Ok(program)) => self.list(&program, &mut [r], None),
-                Ok(Err(_)) => self.end(r, Fate::Dropped(DropReason::UnsupportedAction)),
-                Err(fate) => self.end(r, fate),
-            }
+            self.hand_up(r, |outside, packet, ext, is_copy| outside.userspace(request, packet, ext, is_copy));
+        }
+    }
+
+    /// Hands packet `r` to `ask`, and does to it what that answers.
+    fn hand_up(
+        &mut self,
+        r: u16,
+        ask: impl FnOnce(&mut O, &mut Packet, Option<&Ext>, bool) -> Result<Vec<Action>, Fate>,
+    ) {
+        let mut packet = self.packet(r).take();
+        // The place of the rarer metadata stays here, also when the packet does not.
+        let place = core::mem::take(&mut packet.ext);
+        let ext = self.executor.ext(place).cloned();
+        let is_copy = self.is_copy(r);
+        let answer = ask(self.outside, &mut packet, ext.as_ref(), is_copy);
+        packet.ext = place;
+        *self.packet(r) = packet;
+        match answer.map(|actions| Program::compile(&actions)) {
+            Ok(Ok(program)) => self.list(&program, &mut [r], None),
+            Ok(Err(_)) => self.end(r, Fate::Dropped(DropReason::UnsupportedAction)),
+            Err(fate) => self.end(r, fate),
         }
     }
 

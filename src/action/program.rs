@@ -55,6 +55,10 @@ pub(super) enum Op {
         push: Box<TunnelPush>,
     },
     TunnelPop(u32),
+    Encap {
+        tunnel: u32,
+        id: Option<u32>,
+    },
     DecTtl,
     Recirc(u32),
     Hash {
@@ -156,6 +160,7 @@ impl Op {
             Op::PopNsh => Action::PopNsh,
             Op::TunnelPush { push, .. } => Action::TunnelPush(push.clone()),
             Op::TunnelPop(port) => Action::TunnelPop(*port),
+            Op::Encap { tunnel, id } => Action::Encap { tunnel: *tunnel, id: *id },
             Op::DecTtl => Action::DecTtl,
             Op::Recirc(id) => Action::Recirc(*id),
             Op::Hash { algorithm, basis } => Action::Hash { algorithm: *algorithm, basis: *basis },
@@ -197,6 +202,7 @@ fn compile(actions: &[Action], depth: usize) -> Result<Program, CompileError> {
                 Op::TunnelPush { template: Box::new(Template::new(kind, header)?), push: push.clone() }
             }
             Action::TunnelPop(port) => Op::TunnelPop(*port),
+            Action::Encap { tunnel, id } => Op::Encap { tunnel: *tunnel, id: *id },
             Action::DecTtl => Op::DecTtl,
             Action::Recirc(id) => Op::Recirc(*id),
             Action::Hash { algorithm, basis } => Op::Hash { algorithm: *algorithm, basis: *basis },

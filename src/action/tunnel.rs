@@ -5,7 +5,7 @@ use crate::flow::extract::ExtractOptions;
 use crate::flow::key::LineSet;
 use crate::flow::{Ext, FlowKey};
 use crate::packet::{DropReason, Packet};
-use crate::tunnel::{Template, Tunnel};
+use crate::tunnel::{Kind, Options, Template, Tunnel};
 
 /// Puts ready-made outer headers in front. The packet then is one of port `out_port`, and its metadata begins anew, as in OVS.
 ///
@@ -16,10 +16,11 @@ pub fn push(
     packet: &mut Packet,
     template: &Template,
     out_port: u32,
+    id: Option<[u8; 4]>,
     options: ExtractOptions,
 ) -> Result<(), DropReason> {
     let hash = hash::five_tuple(packet, options);
-    template.push(packet, hash)?;
+    template.push(packet, hash, id)?;
     packet.in_port = out_port;
     (packet.recirc_id, packet.dp_hash, packet.skb_mark) = (0, 0, 0);
     forget_connection(packet);
@@ -37,10 +38,11 @@ pub fn pop(packet: &mut Packet, ext: &mut Ext, tunnel: &Tunnel, port: u32) -> Re
     Ok(())
 }
 
-/// As [`pop`] for the most frequent packets; the metadata goes to `key`. `None`, and nothing is changed, for others.
+/// As [`pop`] for the most frequent packets; the metadata goes to `key`, and returned is which of its lines. `None`, and nothing is changed,
+/// for others.
 #[inline(always)]
-pub fn pop_usual(packet: &mut Packet, key: &mut FlowKey, tunnel: &Tunnel, port: u32) -> Option<LineSet> {
-    let lines = crate::tunnel::open_usual(packet, key, tunnel.kind, &tunnel.options)?;
+pub fn pop_usual(packet: &mut Packet, key: &mut FlowKey, kind: Kind, options: &Options, port: u32) -> Option<LineSet> {
+    let lines = crate::tunnel::open_usual(packet, key, kind, options)?;
     arrive(packet, port);
     Some(lines)
 }

@@ -27,7 +27,7 @@ use crossbeam_queue::ArrayQueue;
 pub use poll::{Exchange, LocalPorts, PortCounters};
 pub use stats::{FlowStats, Stats};
 pub use table::{FlowError, FlowId, FlowInfo, FlowPut};
-pub use upcall::{Answer, Install, Miss, Punt, Upcall, UpcallHandler};
+pub use upcall::{Answer, Install, Miss, Punt, Undeliverable, Upcall, UpcallHandler};
 pub use worker::{Sink, Worker};
 
 use crate::action::bond::{Bond, BondTable};
@@ -192,6 +192,9 @@ impl Datapath {
         }
         if config.upcalls_max == 0 || config.upcalls_max > 1 << 20 {
             return setting("upcalls_max", "must be 1 to 1,048,576");
+        }
+        if config.pool_buffers > 1 << 24 {
+            return setting("pool_buffers", "must be at most 16,777,216");
         }
         if config.cache_entries > 1 << 27 {
             return setting("cache_entries", "must be at most 134,217,728");

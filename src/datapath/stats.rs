@@ -163,6 +163,10 @@ impl FlowCell {
         }
     }
 
+    pub(super) fn forget_flags(&self) {
+        self.tcp_flags.set(0);
+    }
+
     pub(super) fn reset(&self) {
         self.packets.set(0);
         self.bytes.set(0);

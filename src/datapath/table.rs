@@ -156,6 +156,8 @@ struct Cold {
     hard_timeout_ns: u64,
     /// What workers that have gone had counted.
     inherited: FlowStats,
+    /// Packets and bytes that had been counted when the statistics began anew. Cells are not cleared then: a worker may be counting.
+    zero: (u64, u64),
 }
 
 /// All flows. Behind the datapath's control mutex.
@@ -218,6 +220,19 @@ impl FlowTable {
     }
 
     fn stats(&self, number: u32) -> FlowStats {
+        let mut stats = self.all_stats(number);
+        if let Some(cold) = self.cold.get(number as usize).and_then(Option::as_ref) {
+            stats.packets = stats.packets.wrapping_sub(cold.zero.0);
+            stats.bytes = stats.bytes.wrapping_sub(cold.zero.1);
+        }
+        if stats.packets == 0 {
+            stats.used = None;
+        }
+        stats
+    }
+
+    /// Statistics since the flow was installed, whether or not they began anew since.
+    fn all_stats(&self, number: u32) -> FlowStats {
         let mut stats = FlowStats::default();
         for cell in self.columns.iter().filter_map(|c| c.cell(number)) {
             stats.add(cell);
@@ -228,10 +243,13 @@ impl FlowTable {
         stats
     }
 
-    fn reset(&mut self, number: u32) {
-        self.columns.iter().filter_map(|c| c.cell(number)).for_each(|cell| cell.reset());
+    /// Lets the statistics begin anew after `before`, so that a packet counts either in it or from now on.
+    fn begin_anew(&mut self, number: u32, before: FlowStats) {
+        // Flags are no sum. One that is seen at this very moment may survive.
+        self.columns.iter().filter_map(|c| c.cell(number)).for_each(|cell| cell.forget_flags());
         if let Some(cold) = self.cold.get_mut(number as usize).and_then(Option::as_mut) {
-            cold.inherited = FlowStats::default();
+            cold.zero = (cold.zero.0.wrapping_add(before.packets), cold.zero.1.wrapping_add(before.bytes));
+            cold.inherited.tcp_flags = 0;
         }
     }
 
@@ -264,7 +282,7 @@ impl FlowTable {
                     cold.actions = Arc::new(put.actions);
                 }
                 if put.zero_stats {
-                    self.reset(number);
+                    self.begin_anew(number, before);
                 }
                 Ok(Some(before))
             }
@@ -293,6 +311,7 @@ impl FlowTable {
                     idle_timeout_ns: put.idle_timeout_ns,
                     hard_timeout_ns: put.hard_timeout_ns,
                     inherited: FlowStats::default(),
+                    zero: (0, 0),
                 });
                 self.by_ufid.insert(ufid, number);
                 Ok(None)
@@ -356,7 +375,7 @@ impl FlowTable {
                 continue;
             }
             let (idle, hard, created, ufid) = (cold.idle_timeout_ns, cold.hard_timeout_ns, cold.created, cold.ufid);
-            let last = self.stats(number).used.unwrap_or(created).max(created);
+            let last = self.all_stats(number).used.unwrap_or(created).max(created);
             let over = idle != 0 && now.since(last) >= idle || hard != 0 && now.since(created) >= hard;
             if over && let Ok(info) = self.del(FlowId::Ufid(ufid)) {
                 expired(info);

@@ -527,4 +527,103 @@ fn flow_that_a_burst_installs_tells_packets_apart_when_they_go_round_again() {
     }
 }
 
+/// Keeps every packet that comes up.
+struct Keeper(Mutex<Vec<Packet>>);
+
+impl UpcallHandler for Keeper {
+    fn miss(&self, miss: Miss<'_>) -> Answer {
+        assert!(miss.ext.is_some());
+        lock(&self.0).push(miss.packet.take());
+        Answer::Consumed
+    }
+
+    fn punt(&self, punt: Punt<'_>) -> Answer {
+        assert!(punt.ext.is_some());
+        lock(&self.0).push(punt.packet.take());
+        Answer::Consumed
+    }
+}
+
+#[test]
+fn packets_that_a_handler_keeps_leave_the_place_of_their_metadata() {
+    let datapath = datapath();
+    let keeper = Arc::new(Keeper(Mutex::new(Vec::new())));
+    datapath.set_upcall_handler(Some(keeper.clone()));
+    let marked = || Action::Set(SetField::Priority(Masked::<u32>::full(7)));
+    flow(&datapath, 53, vec![marked(), Action::Recirc(1)]);
+    flow(&datapath, 54, vec![marked(), Action::Userspace(Userspace::default())]);
+    flow(&datapath, 55, vec![marked(), Action::Output(2)]);
+    let mut worker = datapath.worker().unwrap();
+    let mut sink = sent();
+    // More than there are places.
+    for _ in 0..700 {
+        assert_eq!(run(&mut worker, &[udp(53), udp(54)], &mut sink), [Fate::Upcall, Fate::Upcall]);
+        for mut kept in lock(&keeper.0).drain(..) {
+            assert_eq!(kept.ext, 0);
+            datapath.free(&mut kept);
+        }
+    }
+    assert_eq!(run(&mut worker, &[udp(55)], &mut sink), [Fate::Transmitted]);
+    assert_whole(&datapath);
+}
+
+#[test]
+fn no_port_has_the_highest_number() {
+    let datapath = datapath();
+    let mut worker = datapath.worker().unwrap();
+    let mut sink = sent();
+    for (port, dport) in [(u32::MAX, 53), (0, 54), (1 << 16, 55)] {
+        flow(&datapath, dport, vec![Action::Output(port)]);
+        assert_eq!(run(&mut worker, &[udp(dport)], &mut sink), [Fate::Dropped(DropReason::InvalidPort)]);
+    }
+    assert!(sink.packets.is_empty());
+    assert_whole(&datapath);
+}
+
+#[test]
+fn statistics_that_begin_anew_lose_no_packet_and_no_age() {
+    let datapath = datapath();
+    flow(&datapath, 53, vec![Action::Output(2)]);
+    let (key, mask) = on_dport(53);
+    let anew = || {
+        let put = FlowPut {
+            create: false,
+            modify: true,
+            zero_stats: true,
+            ..FlowPut::create(&key, &mask, vec![Action::Output(2)])
+        };
+        datapath.flow_put(put).unwrap().unwrap()
+    };
+    let mut worker = datapath.worker().unwrap();
+    let other = datapath.worker().unwrap();
+    let mut counted = 0;
+    std::thread::scope(|scope| {
+        let carrier = scope.spawn(|| {
+            for _ in 0..2000 {
+                run(&mut worker, &[udp(53), udp(53), udp(53)], &mut sent());
+            }
+        });
+        while !carrier.is_finished() {
+            counted += anew().packets;
+        }
+    });
+    drop(other);
+    counted += anew().packets;
+    assert_eq!(counted, 6000);
+    let stats = datapath.flow_get(FlowId::Exactly(&key, &mask)).unwrap().stats;
+    assert_eq!(stats, FlowStats::default());
+    assert_whole(&datapath);
+
+    // A flow whose statistics began anew was used when it was.
+    let (key, mask) = on_dport(80);
+    let put = FlowPut { idle_timeout_ns: 500, now: Nanos(1), ..FlowPut::create(&key, &mask, vec![Action::Output(2)]) };
+    datapath.flow_put(put.clone()).unwrap();
+    run(&mut worker, &[udp(80)], &mut sent());
+    datapath.flow_put(FlowPut { create: false, modify: true, zero_stats: true, ..put }).unwrap();
+    datapath.upkeep(Nanos(1400), u32::MAX, |flow| panic!("{flow:?}"));
+    let mut gone = 0;
+    datapath.upkeep(Nanos(1500), u32::MAX, |_| gone += 1);
+    assert_eq!(gone, 1);
+}
+
 mod tunnels;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::observe::{Nobody, Observer, Stage, Tier};
 use super::stats::{FlowColumn, WorkerCounters};
 use super::table::{FlowPut, FlowValue};
-use super::upcall::{Answer, Miss, Punt, Upcall};
+use super::upcall::{Answer, Miss, Punt, Undeliverable, Upcall};
 use super::{Datapath, Published};
 use crate::action::Program;
 use crate::action::execute::{Exec, Executor, Outside, Recirculated, Settings, Tally};
@@ -21,13 +21,13 @@ use crate::cache::exact::ExactCache;
 use crate::cache::megaflow::{Entry, MegaflowView, PacketKey};
 use crate::flow::action::{Action, Userspace};
 use crate::flow::extract::{self, ExtractOptions, extract_base, extract_base_and_tunnel};
-use crate::flow::key::{LINE_BASE, LINE_TUNNEL, Line, LineSet};
+use crate::flow::key::{LINE_BASE, LINE_OPTIONS, LINE_TUNNEL, Line, LineSet};
 use crate::flow::{Ext, FlowKey};
 use crate::packet::{DropReason, Fate, Owner, Packet, PoolCache};
 use crate::port::driver::{BURST_MAX, EXTRA_BASE, TxBurst};
 use crate::sync::qsbr::{Burst, Reader};
 use crate::time::Nanos;
-use crate::tunnel::Tunnel;
+use crate::tunnel::{Kind, Obstacle, Tunnel};
 use crate::wire::simd::Level;
 
 /// Where a worker's packets go.
@@ -75,7 +75,7 @@ struct Scratch {
     tcp_flags: u64,
     /// The round is the batch's first, and none of its packets has rarer metadata.
     plain: bool,
-    /// The round is a later one, all its packets are of the batch, and none is to be cut.
+    /// The round is a later one, all its packets are of the batch, none is to be cut, and what else is rare about them is of a tunnel.
     sheds: bool,
     /// The longest packet of the round.
     longest: usize,
@@ -590,55 +590,92 @@ impl<'a, 'b> Round<'a, 'b> {
         n: usize,
         burst: &Burst<'_>,
     ) {
-        let (mut kept, mut all_lines) = (0, 0);
-        let (mut tcp_flags, mut longest, mut bytes) = (0, 0, 0);
+        // A loop for each kind, and one for each half of the work: what a loop needs should be in registers.
+        let popped = match tunnel.kind {
+            Kind::Vxlan => self.pop_usual(exec, Kind::Vxlan, tunnel, port, n),
+            kind => self.pop_usual(exec, kind, tunnel, port, n),
+        };
+        let n = self.extract_popped(exec, popped);
+        if n == 0 {
+            return;
+        }
+        exec.executor.tally.recirculated += n as u64;
+        (self.scratch.plain, self.scratch.sheds) = (false, true);
+        let first = self.scratch.lines[0];
+        let differing = self.scratch.lines[..n].iter().fold(0, |d, lines| d | lines ^ first);
+        let one_flow = if differing == 0 {
+            self.hash_or_compare(n, first)
+        } else {
+            self.hash_all(n);
+            false
+        };
+        self.carry_on::<O, false>(exec, n, one_flow, true, burst);
+    }
+
+    /// Takes the first `n` packets of `refs` out of the tunnel. Those that are out of the ordinary go their own way; returns how many are
+    /// left, at the front of `refs`, `lines` and `more`.
+    #[inline(always)]
+    fn pop_usual<O: Observer>(
+        &mut self,
+        exec: &mut Running<'_, '_, O>,
+        kind: Kind,
+        tunnel: &Tunnel,
+        port: u32,
+        n: usize,
+    ) -> usize {
+        let Scratch { more, lines, refs, .. } = &mut *self.scratch;
+        let mut kept = 0;
         for i in 0..n.min(BURST_MAX) {
-            let r = self.scratch.refs[i];
+            let r = refs[i];
             let packet = &mut exec.batch[r as usize];
-            let key = &mut self.scratch.more[kept];
-            let Some(lines) = tunnel::pop_usual(packet, key, tunnel, port) else {
-                exec.depth = 0;
-                exec.tunnel_pop(port, &[r]);
-                exec.depth = 1;
-                continue;
-            };
+            match tunnel::pop_usual(packet, &mut more[kept], kind, &tunnel.options, port) {
+                Some(filled) => {
+                    lines[kept] = LINE_BASE | filled;
+                    refs[kept] = r;
+                    kept += 1;
+                }
+                None => {
+                    exec.depth = 0;
+                    exec.tunnel_pop(port, &[r]);
+                    exec.depth = 1;
+                }
+            }
+        }
+        kept
+    }
+
+    /// The base lines of the first `n` packets, which are just out of a tunnel. Those of a rarer kind are to be looked up with others of their
+    /// depth; returns how many are left, at the front.
+    #[inline(always)]
+    fn extract_popped<O: Observer>(&mut self, exec: &mut Running<'_, '_, O>, n: usize) -> usize {
+        let Scratch { base, more, lines, refs, len: lens, .. } = &mut *self.scratch;
+        let (mut tcp_flags, mut longest, mut bytes, mut kept) = (0, 0, 0, 0);
+        for i in 0..n.min(BURST_MAX) {
+            let r = refs[i];
+            let packet = &mut exec.batch[r as usize];
+            let len = packet.len();
             let Some(line) = extract_base(packet) else {
-                // The inner packet is of a rarer kind.
-                if exec.give_tunnel(r, key, lines) {
+                if exec.give_tunnel(r, &more[i], lines[i]) {
                     exec.look_up_again(r, 1);
                 } else {
                     exec.end(r, Fate::Dropped(DropReason::NoBuffer));
                 }
                 continue;
             };
-            let len = packet.len();
-            let Scratch { base, lines: all, len: lens, refs, .. } = &mut *self.scratch;
             base[kept] = line;
-            all[kept] = LINE_BASE | lines;
             lens[kept] = len as u16;
-            refs[kept] = r;
             tcp_flags |= line[3];
             longest = longest.max(len);
             bytes += len as u64;
-            // The first one's, and those in which any differs from it.
-            all_lines |= if kept == 0 { u32::from(lines) } else { u32::from(all[0] ^ all[kept]) << 16 };
+            if kept != i {
+                (refs[kept], lines[kept]) = (r, lines[i]);
+                more.copy_within(i..=i, kept);
+            }
             kept += 1;
         }
-        exec.executor.tally.recirculated += kept as u64;
-        if kept == 0 {
-            return;
-        }
-        let scratch = &mut *self.scratch;
-        scratch.tcp_flags = tcp_flags & TCP_FLAGS_WORD;
-        (scratch.longest, scratch.bytes) = (longest, bytes);
-        (scratch.plain, scratch.sheds) = (false, true);
-        let one_flow = if all_lines >> 16 == 0 {
-            self.hash_or_compare(kept, LINE_BASE | all_lines as LineSet)
-        } else {
-            self.hash_all(kept);
-            false
-        };
-        self.carry_on::<O, false>(exec, kept, one_flow, true, burst);
+        self.scratch.tcp_flags = tcp_flags & TCP_FLAGS_WORD;
+        (self.scratch.longest, self.scratch.bytes) = (longest, bytes);
+        kept
     }
 
     /// Of a later round all of whose packets have the same `lines` of their keys: their hashes, or true if they look the same to all flows.
@@ -719,7 +756,7 @@ impl<'a, 'b> Round<'a, 'b> {
     #[inline(always)]
     fn extract_again<O: Observer>(&mut self, exec: &mut Running<'_, '_, O>, n: usize) -> bool {
         let (mut tcp_flags, mut longest, mut bytes) = (0, 0, 0);
-        let (mut extras, mut cut) = (0, 0);
+        let (mut extras, mut told) = (0, 0);
         // So many packets from the front are of one kind: with a tunnel line, or without.
         let (mut alike, mut kind) = (0, LINE_BASE);
         self.scratch.plain = false;
@@ -734,7 +771,8 @@ impl<'a, 'b> Round<'a, 'b> {
             let (known, lines) = if packet.ext == 0 {
                 (extract_base(packet), LINE_BASE)
             } else {
-                cut |= ext.cut;
+                // What the sink is told of when it goes.
+                told |= u32::from(ext.cut) | ext.skb_priority | u32::from(ext.lines & !(LINE_TUNNEL | LINE_OPTIONS));
                 let tunnel = &mut self.scratch.more[i].tunnel;
                 (extract_base_and_tunnel(packet, ext, tunnel), LINE_BASE | LINE_TUNNEL)
             };
@@ -758,7 +796,7 @@ impl<'a, 'b> Round<'a, 'b> {
         self.scratch.tcp_flags = tcp_flags & TCP_FLAGS_WORD;
         self.scratch.longest = longest;
         self.scratch.bytes = bytes;
-        self.scratch.sheds = extras == 0 && cut == 0;
+        self.scratch.sheds = extras == 0 && told == 0;
         if alike == n {
             return self.hash_or_compare(n, kind);
         }
@@ -1016,9 +1054,12 @@ impl<'a, 'b> Round<'a, 'b> {
         }
         let now = exec.settings.now;
         let mut packet = exec.packet(r).take();
-        let ext = exec.executor.ext(packet.ext).cloned();
+        // The place of the rarer metadata stays here, also when the handler keeps the packet.
+        let place = core::mem::take(&mut packet.ext);
+        let ext = exec.executor.ext(place).cloned();
         let is_copy = exec.is_copy(r);
         let answer = handler.miss(Miss { packet: &mut packet, ext: ext.as_ref(), key, is_copy, now });
+        packet.ext = place;
         let fate = match answer {
             Answer::Execute { actions, install } => {
                 *exec.packet(r) = packet;
@@ -1048,7 +1089,7 @@ impl<'a, 'b> Round<'a, 'b> {
                     exec.outside.ends(&packet, ext);
                 }
                 exec.executor.free_ext(&mut packet);
-                exec.outside.queue(&mut packet, key, None)
+                exec.outside.queue(&mut packet, key, None, is_copy)
             }
             Answer::Refuse => Fate::Dropped(DropReason::UpcallRefused),
             Answer::Drop(reason) => Fate::Dropped(reason),
@@ -1214,7 +1255,7 @@ struct Outer<'o, O> {
 
 impl<O> Outer<'_, O> {
     /// Puts a packet onto the upcall ring, in a pool buffer; the packet's fate.
-    fn queue(&mut self, packet: &mut Packet, key: &FlowKey, request: Option<&Arc<Userspace>>) -> Fate {
+    fn queue(&mut self, packet: &mut Packet, key: &FlowKey, request: Option<&Arc<Userspace>>, is_copy: bool) -> Fate {
         let pool = self.datapath.pool();
         let queued = if packet.owner() == Owner::Pool { Some(packet.take()) } else { copy_to(pool, packet) };
         let Some(mut queued) = queued else {
@@ -1222,7 +1263,7 @@ impl<O> Outer<'_, O> {
         };
         // The metadata's place is the worker's to free; the key has all of it.
         queued.ext = 0;
-        let upcall = Upcall { packet: queued, key: *key, request: request.cloned() };
+        let upcall = Upcall { packet: queued, key: *key, is_copy, request: request.cloned() };
         match self.datapath.shared.upcalls.push(upcall) {
             Ok(()) => Fate::Upcall,
             Err(mut back) => {
@@ -1278,13 +1319,38 @@ impl<O: Observer> Outside for Outer<'_, O> {
         }
         let key = extract::extract_whole(packet, ext, self.datapath.shared.extract).map_err(Fate::Dropped)?;
         let Some(handler) = &self.published.handler else {
-            return Err(self.queue(packet, &key, Some(request)));
+            return Err(self.queue(packet, &key, Some(request), is_copy));
         };
         match handler.punt(Punt { packet, ext, key: &key, is_copy, request, now: self.now }) {
             Answer::Execute { actions, .. } => Ok(actions),
             Answer::Consumed => Err(Fate::Upcall),
-            Answer::Queue => Err(self.queue(packet, &key, Some(request))),
+            Answer::Queue => Err(self.queue(packet, &key, Some(request), is_copy)),
             Answer::Refuse => Err(Fate::Dropped(DropReason::UpcallRefused)),
+            Answer::Drop(reason) => Err(Fate::Dropped(reason)),
+        }
+    }
+
+    fn undeliverable(
+        &mut self,
+        tunnel: u32,
+        obstacle: Obstacle,
+        packet: &mut Packet,
+        ext: Option<&Ext>,
+        is_copy: bool,
+    ) -> Result<Vec<Action>, Fate> {
+        let reason = match obstacle {
+            Obstacle::Unresolved => DropReason::Unresolved,
+            Obstacle::TooBig { .. } => DropReason::TooBig,
+        };
+        let (Some(handler), true) = (&self.published.handler, self.published.upcalls_enabled) else {
+            return Err(Fate::Dropped(reason));
+        };
+        let key = extract::extract_whole(packet, ext, self.datapath.shared.extract).map_err(Fate::Dropped)?;
+        match handler.undeliverable(Undeliverable { packet, ext, key: &key, is_copy, tunnel, obstacle, now: self.now })
+        {
+            Answer::Execute { actions, .. } => Ok(actions),
+            Answer::Consumed => Err(Fate::Upcall),
+            Answer::Queue | Answer::Refuse => Err(Fate::Dropped(reason)),
             Answer::Drop(reason) => Err(Fate::Dropped(reason)),
         }
     }

@@ -68,6 +68,14 @@ pub enum Action {
     /// Take the outer headers off, note them in the packet's tunnel metadata, and look the packet up again as one that came in
     /// on this tunnel port.
     TunnelPop(u32),
+    /// Put the outer headers of a tunnel of the datapath in front, and send the packet its way. Whoever answers upcalls is asked if that way is
+    /// not known or the packet is too long for it.
+    Encap {
+        /// The tunnel's number.
+        tunnel: u32,
+        /// The identifier, in place of the tunnel's own.
+        id: Option<u32>,
+    },
     /// Decrement TTL or hop limit; a packet whose value is 1 or 0 is dropped.
     DecTtl,
     /// Look the packet up again with this recirculation id.

@@ -457,6 +457,7 @@ fn leaf_action() -> impl Strategy<Value = Action> {
         1 => word().prop_map(Action::LbOutput),
         2 => tunnel_push().prop_map(|push| Action::TunnelPush(Box::new(push))),
         1 => (0..4u32).prop_map(Action::TunnelPop),
+        1 => (0..4u32, any::<Option<u32>>()).prop_map(|(tunnel, id)| Action::Encap { tunnel, id }),
         1 => userspace.prop_map(|(pid, userdata, egress_tun_port, actions)| {
             Action::Userspace(Userspace { pid, userdata, egress_tun_port, actions })
         }),

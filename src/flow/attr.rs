@@ -147,6 +147,8 @@ attributes! {
         TUNNEL_POP = WYE_FIRST + 1,
         /// as Wye numbers it.
         LB_OUTPUT = WYE_FIRST + 2,
+        /// Wye's own.
+        ENCAP = WYE_FIRST + 3,
     }
 }
 

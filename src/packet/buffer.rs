@@ -44,6 +44,8 @@ impl PacketFlags {
     pub const CHECKSUM_GOOD: PacketFlags = PacketFlags(4);
     /// At least one copy of the packet was handed to a port.
     pub const COPIED_OUT: PacketFlags = PacketFlags(8);
+    /// It must not move to another buffer: without headroom for a header it is dropped.
+    pub const STAYS: PacketFlags = PacketFlags(16);
 
     /// True if all of `other` is set.
     #[inline(always)]

@@ -27,7 +27,7 @@ drop_reasons! {
     NoOutput = 1, "no_output";
     /// An explicit `drop` action.
     Explicit = 2, "explicit";
-    /// No flow matched and no upcall handler is set.
+    /// No flow matched and no upcall handler is set, or the flow was removed while the packet's burst was carried.
     Miss = 3, "miss";
     /// The upcall handler answered "drop".
     UpcallRefused = 4, "upcall_refused";
@@ -77,6 +77,10 @@ drop_reasons! {
     TunnelEcn = 26, "tunnel_ecn";
     /// `tunnel_pop` or `encap` with a tunnel that does not exist.
     UnknownTunnel = 27, "unknown_tunnel";
+    /// `encap` into a tunnel whose way is not known.
+    Unresolved = 28, "unresolved";
+    /// `encap` of a packet that is too long for the tunnel's way.
+    TooBig = 29, "too_big";
 }
 
 impl DropReason {

@@ -113,7 +113,14 @@ impl Tap {
         })?;
         if let Some(mtu) = self.config.mtu {
             let set = self.interfaces.set_mtu(interface, mtu);
-            set.map_err(|e| failed(format!("cannot set the MTU of {interface} to {mtu}: CAP_NET_ADMIN is needed"), e))?;
+            set.map_err(|e| {
+                let what = match e.raw_os_error() {
+                    Some(libc::EPERM | libc::EACCES) => "CAP_NET_ADMIN is needed",
+                    Some(libc::EINVAL) => "the interface allows none such",
+                    _ => "the kernel refuses",
+                };
+                failed(format!("cannot set the MTU of {interface} to {mtu}: {what}"), e)
+            })?;
         }
         if self.config.up {
             let up = self.interfaces.bring_up(interface);

@@ -112,6 +112,21 @@ impl Kind {
         }
     }
 
+    /// Where in `own`, the kind's own header, four bytes hold the identifier; `None` if there is none.
+    pub fn id_at(self, own: &[u8]) -> Option<usize> {
+        match self {
+            Kind::Vxlan | Kind::Geneve => (own.len() >= 8).then_some(4),
+        }
+    }
+
+    /// Those four bytes for identifier `id`, of which as many bits count as the kind has.
+    #[inline(always)]
+    pub const fn id_bytes(self, id: u32) -> [u8; 4] {
+        match self {
+            Kind::Vxlan | Kind::Geneve => (id << 8).to_be_bytes(),
+        }
+    }
+
     /// Reads the tunnel's own header, with which `bytes` begin, into `ext.tunnel`, whose outer fields are filled in already.
     ///
     /// # Errors

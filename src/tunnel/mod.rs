@@ -20,7 +20,7 @@ pub mod template;
 pub mod vxlan;
 
 pub use contract::{Carrier, Kind, Opened, Options};
-pub use table::{Tunnel, TunnelTable};
+pub use table::{Obstacle, Tunnel, TunnelTable, Way};
 pub use template::Template;
 
 use crate::flow::key::{LINE_OPTIONS, LINE_TUNNEL, LineSet};

@@ -49,6 +49,8 @@ pub struct Template {
     /// First source port, and how many there are.
     source_ports: (u16, u16),
     inherit: Inherit,
+    /// Where four bytes hold the identifier.
+    id_at: Option<u16>,
     /// Untagged IPv4 and UDP without a checksum, at most 64 bytes, and nothing comes from the inner packet: as most tunnels are.
     is_usual: bool,
 }
@@ -116,6 +118,8 @@ impl Template {
                 return Err(TemplateError::Lacks("the tunnel's own header"));
             }
         }
+        let own = l4 + if carrier == Carrier::Udp { udp::HEADER_LEN } else { 0 };
+        let id_at = header.get(own..).and_then(|header| kind.id_at(header)).map(|at| (own + at) as u16);
         let (first, last) = SOURCE_PORTS;
         let at = (l3, l4, is_v6, carrier, header.len() <= USUAL_MAX);
         let is_usual = at == (USUAL_L3, USUAL_L4, false, Carrier::Udp, true) && udp_sum.is_none();
@@ -129,6 +133,7 @@ impl Template {
             udp_sum,
             source_ports: (first, last - first + 1),
             inherit: Inherit::NONE,
+            id_at,
             is_usual,
         })
     }
@@ -159,18 +164,25 @@ impl Template {
         self.header.len()
     }
 
+    /// By how many bytes the outer IP packet is longer than the inner packet.
+    #[inline(always)]
+    pub fn overhead(&self) -> usize {
+        self.header.len() - self.l3 as usize
+    }
+
     /// Never: there are outer headers.
     pub fn is_empty(&self) -> bool {
         self.header.is_empty()
     }
 
-    /// Puts the headers in front of `packet`, whose own offsets are known. `entropy` is a hash of its flow: it chooses the source port.
+    /// Puts the headers in front of `packet`, whose own offsets are known. `entropy` is a hash of its flow: it chooses the source port. `id`
+    /// takes the place of the template's identifier, see [`Kind::id_bytes`]; a header without one stays without.
     ///
     /// # Errors
     /// [`DropReason::NoHeadroom`] without [`Template::len`] bytes of it, [`DropReason::TxTooLong`] for a packet that would be longer than
     /// an IP packet can be; nothing is changed then.
     #[inline(always)]
-    pub fn push(&self, packet: &mut Packet, entropy: u32) -> Result<(), DropReason> {
+    pub fn push(&self, packet: &mut Packet, entropy: u32, id: Option<[u8; 4]>) -> Result<(), DropReason> {
         let (len, l3) = (self.header.len(), self.l3 as usize);
         let total = packet.len() + len - l3;
         if total > PACKET_LEN_MAX - l3 {
@@ -182,6 +194,9 @@ impl Template {
                 return Err(DropReason::NoHeadroom);
             }
             copy(packet.data_mut(), &self.header);
+            if let Some(id) = id {
+                self.place(packet.data_mut(), id);
+            }
             if let Some(head) = packet.data_mut().first_chunk_mut::<{ USUAL_L4 + udp::HEADER_LEN }>() {
                 let total = total as u16;
                 head[16..18].copy_from_slice(&total.to_be_bytes());
@@ -196,6 +211,9 @@ impl Template {
             }
             let (header, inner) = packet.data_mut().split_at_mut(len);
             header.copy_from_slice(&self.header);
+            if let Some(id) = id {
+                self.place(header, id);
+            }
             self.fill(header, inner, total, port, inherited);
         }
         packet.l2_5 = NONE;
@@ -204,6 +222,14 @@ impl Template {
         packet.flags.remove(PacketFlags::LAYER3);
         packet.flags.remove(PacketFlags::CHECKSUM_GOOD);
         Ok(())
+    }
+
+    #[inline(always)]
+    fn place(&self, header: &mut [u8], id: [u8; 4]) {
+        let at = self.id_at.map_or(usize::MAX, usize::from);
+        if let Some(place) = header.get_mut(at..).and_then(|header| header.first_chunk_mut()) {
+            *place = id;
+        }
     }
 
     /// Fills in what differs from packet to packet.

@@ -27,7 +27,7 @@ fn push(template: &Template, inner: &[u8]) -> Result<Vec<u8>, DropReason> {
     let pool = Pool::new(1, 70_000, 640).unwrap();
     let mut packet = pool.packet(inner).unwrap();
     extract_whole(&mut packet, None, ExtractOptions::default()).unwrap();
-    let result = template.push(&mut packet, 0x8000_0000).map(|()| packet.data().to_vec());
+    let result = template.push(&mut packet, 0x8000_0000, None).map(|()| packet.data().to_vec());
     pool.free(&mut packet);
     result
 }

@@ -128,5 +128,7 @@ fn tap_errors_name_what_is_missing() {
         assert!(refused(config(0)).contains("queues"));
         let lo = refused(TapConfig { interface: "lo".into(), ..config(1) });
         assert!(lo.contains("it is no TAP interface"), "{lo}");
+        let mtu = refused(TapConfig { interface: "t9".into(), mtu: Some(9), ..config(1) });
+        assert!(mtu.starts_with("t0: cannot set the MTU of t9 to 9: the interface allows none such"), "{mtu}");
     });
 }

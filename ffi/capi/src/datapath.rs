@@ -31,9 +31,10 @@ pub struct wye_datapath_config {
     pub flows_max: u32,
     /// Entries of each worker's exact-match cache; `UINT32_MAX` for no cache. Default 65,536.
     pub cache_entries: u32,
-    /// Buffers for copies, queued upcalls and packets that engine-owned ports receive. Default 8,192.
+    /// Buffers for copies, queued upcalls and packets that engine-owned ports receive, 16,777,216 at most. Default 8,192.
     pub pool_buffers: u32,
-    /// Bytes of one such buffer, headroom included. Default 2,304.
+    /// Bytes of one such buffer, headroom included. Default 2,304. A longer packet cannot be copied, which drops the copy: `no_buffer`, nor
+    /// move for want of headroom: `no_headroom`.
     pub buffer_len: u32,
     /// Bytes that are kept free before a packet in such a buffer. Default 256.
     pub headroom: u32,
@@ -179,7 +180,11 @@ pub unsafe extern "C" fn wye_datapath_new(
                 buffer_len: or(c.buffer_len, default.buffer_len),
                 headroom: headroom.map_err(|_| Fault::invalid("headroom: must be at most 65535"))?,
                 upcalls_max: or(c.upcalls_max as usize, default.upcalls_max),
-                vlan_depth: u8::try_from(or(c.vlan_limit, default.vlan_depth.into())).unwrap_or(u8::MAX),
+                vlan_depth: match c.vlan_limit {
+                    0 => default.vlan_depth,
+                    n @ 1..=2 => n as u8,
+                    _ => return Err(Fault::invalid("vlan_limit: must be 1 or 2")),
+                },
                 seed: (c.seed != 0).then_some(c.seed),
                 memory: allocator::source(c.alloc, c.dealloc, c.alloc_ctx)?,
             };

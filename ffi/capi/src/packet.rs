@@ -51,7 +51,7 @@ pub enum wye_drop {
     WYE_DROP_NO_OUTPUT = 1,
     /// An explicit `drop` action.
     WYE_DROP_EXPLICIT = 2,
-    /// No flow matched and no upcall handler is set.
+    /// No flow matched and no upcall handler is set, or the flow was removed while the packet's burst was carried.
     WYE_DROP_MISS = 3,
     /// The upcall handler answered "drop".
     WYE_DROP_UPCALL_REFUSED = 4,

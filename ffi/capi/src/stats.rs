@@ -89,9 +89,9 @@ pub extern "C" fn wye_datapath_stats(
 /// is freed.
 ///
 /// `packets_in` packets came in; each has one fate, so it is the sum of `transmitted`, `upcall`, `parked`, `delivered` and all
-/// `dropped.REASON`. Copies that actions make are counted in `copies`, `copies_transmitted` and `copies_dropped.REASON` only. A packet that goes
-/// up and is answered by the callback counts once, with its last fate. What is carried out for a copy that went up, and for an upcall that was
-/// taken off the ring, counts as a packet of its own.
+/// `dropped.REASON`. Copies that actions make are counted in `copies`, `copies_transmitted` (those that went up included) and
+/// `copies_dropped.REASON` only. A packet that goes up and is answered, by the callback or by `wye_worker_answer`, counts once, with its last
+/// fate; but what is carried out for a copy that went up comes in as a packet of its own.
 ///
 /// Any thread; does not block. Since 0.1.
 #[unsafe(no_mangle)]

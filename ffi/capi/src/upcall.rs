@@ -125,7 +125,9 @@ pub(crate) struct Parked {
     pub(crate) request: Option<Userspace>,
     /// How often it has been parked and brought back without an answer, because a flow seemed to be there.
     pub(crate) retries: u8,
-    /// It is a copy of a packet, or has had its end already: it is in no sum of fates.
+    /// How many answers have been carried out on it already.
+    pub(crate) answers: u8,
+    /// An action made it, so it is in no sum of packets.
     pub(crate) is_copy: bool,
 }
 
@@ -172,11 +174,13 @@ pub(crate) struct Dispatcher;
 impl UpcallHandler for Dispatcher {
     fn miss(&self, miss: Miss<'_>) -> Answer {
         let parked = with_current(|worker| {
-            worker.park(miss.packet, |at| {
-                let mut packet = at.take();
-                // The place of the rarer metadata stays with the descriptor that the engine has, and is freed with it.
-                at.ext = core::mem::take(&mut packet.ext);
-                Parked { packet, key: *miss.key, request: None, retries: worker.retries(), is_copy: miss.is_copy }
+            worker.park(miss.packet, |at| Parked {
+                packet: at.take(),
+                key: *miss.key,
+                request: None,
+                retries: worker.retries(),
+                answers: worker.answers(),
+                is_copy: miss.is_copy,
             })
         });
         parked.unwrap_or(Answer::Queue)
@@ -184,17 +188,13 @@ impl UpcallHandler for Dispatcher {
 
     fn punt(&self, punt: Punt<'_>) -> Answer {
         let parked = with_current(|worker| {
-            worker.park(punt.packet, |at| {
-                let mut packet = at.take();
-                // Here the engine itself frees the place, since the packet is gone.
-                packet.ext = 0;
-                Parked {
-                    packet,
-                    key: *punt.key,
-                    request: Some(punt.request.clone()),
-                    retries: 0,
-                    is_copy: punt.is_copy,
-                }
+            worker.park(punt.packet, |at| Parked {
+                packet: at.take(),
+                key: *punt.key,
+                request: Some(punt.request.clone()),
+                retries: 0,
+                answers: worker.answers(),
+                is_copy: punt.is_copy,
             })
         });
         parked.unwrap_or(Answer::Queue)

@@ -19,12 +19,13 @@ use std::panic::catch_unwind;
 use std::sync::{Arc, Mutex, TryLockError};
 
 use ahash::AHashMap;
+use wye::action::RECIRCULATIONS_MAX;
 use wye::datapath::stats::WorkerCounters;
-use wye::datapath::{Answer, FlowId, LocalPorts, Sink, Worker};
+use wye::datapath::{Answer, FlowId, LocalPorts, Sink, Upcall, Worker};
 use wye::flow::Ext;
 use wye::flow::action::{Action, Actions, Masked, SetField};
 use wye::flow::netlink::{decode_actions, encode_key};
-use wye::packet::{DropReason, Fate, Owner, Packet};
+use wye::packet::{DropReason, Fate, Owner, Packet, PacketFlags};
 use wye::port::TxBurst;
 use wye::port::driver::BURST_MAX;
 use wye::port::wait::Waiter;
@@ -68,7 +69,8 @@ pub type wye_release_fn =
 /// Answers an upcall: fills `answer`, or leaves it alone to drop the packet. May install flows itself.
 ///
 /// Called on the worker's thread, outside of the engine: everything is legal, also `wye_worker_execute` on this worker (its own upcalls wait
-/// until this one is answered), but not with the packet of this upcall.
+/// until this one is answered), but not with the packet of this upcall. A packet that comes up again after its ninth answer is dropped:
+/// `recirculation_limit`.
 pub type wye_upcall_fn =
     Option<unsafe extern "C-unwind" fn(ctx: *mut c_void, upcall: *const wye_upcall, answer: *mut wye_answer)>;
 
@@ -95,7 +97,8 @@ unsafe impl Sized_ for wye_worker_ops {
 }
 
 /// The packet stays the caller's, whatever happens: `transmit` gets copies, `release` is not called, the changes that actions made are visible in it. Its
-/// fate is `WYE_FATE_KEPT` or `WYE_FATE_DROPPED`.
+/// fate is `WYE_FATE_KEPT` or `WYE_FATE_DROPPED`. It does not move to another buffer: without headroom for a header that an action pushes it is dropped,
+/// `no_headroom`.
 pub const WYE_EXECUTE_KEEP: u32 = 1;
 
 /// Carries packets. May move between threads, but one thread at a time uses it; a second one is answered `WYE_E_BUSY`. Between calls it
@@ -112,6 +115,8 @@ pub struct wye_worker {
     is_delivering: AtomicBool,
     /// `retries` of what is being carried.
     retries: AtomicU8,
+    /// `answers` of what is being carried.
+    answers: AtomicU8,
 }
 
 impl Handle for wye_worker {
@@ -371,9 +376,17 @@ impl wye_worker {
         self.retries.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn answers(&self) -> u8 {
+        self.answers.load(Ordering::Relaxed)
+    }
+
     /// Parks an upcall; `None` if this worker has no callback for it.
     pub(crate) fn park(&self, packet: &mut Packet, make: impl FnOnce(&mut Packet) -> Parked) -> Option<Answer> {
         self.ops.upcall?;
+        // The engine counts the recirculations of one round; an answer begins another.
+        if self.answers() > RECIRCULATIONS_MAX {
+            return Some(Answer::Drop(DropReason::RecirculationLimit));
+        }
         let mut parked = lock(&self.parked);
         if parked.len() >= PARKED_MAX {
             return Some(Answer::Refuse);
@@ -516,7 +529,7 @@ impl wye_worker {
     /// Ends a parked packet without carrying it any further.
     fn finish(&self, parked: Parked, fate: Fate) -> Outcome {
         let mut done = Done::new();
-        let mut packet = parked.packet;
+        let Parked { mut packet, is_copy, .. } = parked;
         match wye_packet::of(&packet) {
             Some(at) => {
                 // SAFETY: the caller's descriptor, which was parked: nobody took it.
@@ -534,7 +547,8 @@ impl wye_worker {
             mine.fetch_add(1, Ordering::Relaxed);
             all.fetch_add(1, Ordering::Relaxed);
         };
-        if !parked.is_copy {
+        // A copy's end is in no sum of packets.
+        if !is_copy {
             match fate {
                 Fate::Dropped(DropReason::UpcallRefused) => {
                     count(&self.turns.refused, &self.inner.corrections.refused);
@@ -548,6 +562,7 @@ impl wye_worker {
 
     /// Brings a parked packet back into the engine.
     fn again(&self, parked: Parked, work: Work<'_>, now_ns: u64) -> Outcome {
+        // The engine has counted it as an upcall, a copy as sent.
         if !parked.is_copy {
             let corrections = &self.inner.corrections;
             corrections.again.fetch_add(1, Ordering::Relaxed);
@@ -570,8 +585,10 @@ impl wye_worker {
             }
             engine.batch.push(packet);
             self.retries.store(parked.retries + 1, Ordering::Relaxed);
+            self.answers.store(parked.answers + u8::from(matches!(work, Work::Execute(_))), Ordering::Relaxed);
             let outcome = self.carry(engine, work, now_ns, false, &mut done);
             self.retries.store(0, Ordering::Relaxed);
+            self.answers.store(0, Ordering::Relaxed);
             outcome
         });
         self.release(&mut done).and(outcome?)
@@ -626,7 +643,7 @@ impl wye_worker {
             let copied = parked.packet.flags;
             // SAFETY: the descriptor is valid (contract of `process`), its buffer as well (contract of the callback).
             let mut packet = unsafe { wye_packet::describe(at) };
-            packet.flags = wye::packet::PacketFlags::from_bits(packet.flags.bits() | copied.bits());
+            packet.flags = PacketFlags::from_bits(packet.flags.bits() | copied.bits());
             parked.packet = packet;
         }
         match answer.verdict {
@@ -711,7 +728,10 @@ impl wye_worker {
             engine.batch.clear();
             for &at in packets {
                 // SAFETY: this function's contract.
-                let packet = unsafe { take_in(&mut engine.worker, at) };
+                let mut packet = unsafe { take_in(&mut engine.worker, at) };
+                if keep {
+                    packet.flags.insert(PacketFlags::STAYS);
+                }
                 engine.batch.push(packet);
             }
             self.carry(engine, work, now_ns, keep, &mut done)
@@ -764,6 +784,7 @@ pub unsafe extern "C" fn wye_worker_new(
             parked: Mutex::default(),
             is_delivering: AtomicBool::new(false),
             retries: AtomicU8::new(0),
+            answers: AtomicU8::new(0),
         };
         boundary::give(worker, out);
         Ok(())
@@ -935,8 +956,7 @@ pub unsafe extern "C" fn wye_worker_execute(
 }
 
 /// Answers an upcall that was taken off the ring, as the callback would, and frees it. `answer->actions` are carried out by this worker.
-/// The packet had its fate, `upcall`, when it went onto the ring; what is carried out now counts as a packet of its own, as with
-/// `wye_worker_execute`.
+/// The packet's fate was `upcall` when it went onto the ring; in the statistics, what is carried out now takes the place of that.
 ///
 /// The owning thread; also from `release` and `upcall` of this worker. Takes `queued`, whatever it answers, unless that is `WYE_E_INVALID`.
 /// `WYE_E_BUSY`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
@@ -965,8 +985,8 @@ pub unsafe extern "C" fn wye_worker_answer(
         unsafe { boundary::free(queued) };
         let Some(upcall) = upcall else { return Ok(()) };
         let request = upcall.request.as_deref().cloned();
-        // The upcall was its fate; the answer's actions are a packet of their own, as those of `wye_worker_execute`.
-        let parked = Parked { packet: upcall.packet, key: upcall.key, request, retries: 0, is_copy: true };
+        let Upcall { packet, key, is_copy, .. } = upcall;
+        let parked = Parked { packet, key, request, retries: 0, answers: 0, is_copy };
         guarded(&worker.inner, Intent::Change, |_| {
             let _turn = Turn::begin(&worker.turns);
             let outcome = match answer.verdict {

@@ -40,13 +40,18 @@ struct Way {
     packet_len_max: u32,
 }
 
-const NO_WAY: Way = Way { port: u32::MAX, slot: 0, packet_len_max: 0 };
-
 /// Ports that an executor remembers at a time, by the low bits of their numbers.
 const WAYS: usize = 8;
 
 /// Queues that have memory from the beginning: those of the first ports that a datapath gets.
 const SLOTS_READY: usize = 32;
+
+/// No port remembered: each place has a number that belongs in another, so that no port is taken for it.
+const NO_WAYS: [Way; WAYS] = {
+    let mut ways = [Way { port: 1, slot: 0, packet_len_max: 0 }; WAYS];
+    ways[1].port = 0;
+    ways
+};
 
 /// Everything that waits to be sent.
 #[derive(Debug)]
@@ -76,14 +81,14 @@ impl Transmit {
             active: Vec::with_capacity(PORTS_MAX),
             shared_queues: queues(),
             shared_active: Vec::with_capacity(PORTS_MAX),
-            ways: [NO_WAY; WAYS],
+            ways: NO_WAYS,
         }
     }
 
     /// Forgets the ports: a burst may see others.
     #[inline(always)]
     pub(super) fn begin(&mut self) {
-        self.ways = [NO_WAY; WAYS];
+        self.ways = NO_WAYS;
     }
 }
 

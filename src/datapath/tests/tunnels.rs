@@ -63,7 +63,7 @@ fn what_is_pushed_is_popped_and_looked_up_by_what_the_outer_headers_said() {
         checksums::verify(&bytes).unwrap();
         assert!(bytes.ends_with(&udp(53)));
         let datapath = datapath();
-        datapath.tunnel_set(TUNNEL, Tunnel { kind, options: Options::default() });
+        datapath.tunnel_set(TUNNEL, Tunnel::new(kind, Options::default()));
         flow(&datapath, kind.port(), vec![Action::TunnelPop(TUNNEL)]);
         inside(&datapath, 77, Some(53), vec![Action::Output(3)]);
         inside(&datapath, 78, Some(53), vec![Action::Output(4)]);
@@ -91,7 +91,7 @@ fn tunnel_in_tunnel_ends_at_the_limit_of_recirculations() {
         bytes = wrapped(Kind::Vxlan, 5, &bytes);
     }
     let datapath = datapath();
-    datapath.tunnel_set(TUNNEL, Tunnel { kind: Kind::Vxlan, options: Options::default() });
+    datapath.tunnel_set(TUNNEL, Tunnel::new(Kind::Vxlan, Options::default()));
     let (mut key, mut mask) = on_dport(4789);
     (key.base.in_port, mask.0.base.in_port) = (0, 0);
     datapath.flow_put(FlowPut::create(&key, &mask, vec![Action::TunnelPop(TUNNEL)])).unwrap();
@@ -151,7 +151,7 @@ fn packets_without_headroom_are_moved_to_be_pushed() {
 /// A datapath that takes packets out of tunnels: in one pass, or, because of an action more, in two.
 fn popping(kind: Kind, two_passes: bool) -> Datapath {
     let datapath = datapath();
-    datapath.tunnel_set(TUNNEL, Tunnel { kind, options: Options { ecn: true, ..Options::default() } });
+    datapath.tunnel_set(TUNNEL, Tunnel::new(kind, Options { ecn: true, ..Options::default() }));
     let mut list = vec![Action::TunnelPop(TUNNEL)];
     if two_passes {
         list.insert(0, Action::Set(SetField::SkbMark(Masked::<u32>::none())));

@@ -118,6 +118,14 @@ fn decode(number: u16, payload: &[u8], depth: usize) -> Result<Action, CodecErro
         a::DROP => Ok(Action::Drop(word()?)),
         a::TUNNEL_PUSH => decode_tunnel_push(payload).map(|push| Action::TunnelPush(Box::new(push))),
         a::TUNNEL_POP => Ok(Action::TunnelPop(word()?)),
+        a::ENCAP => match payload.len() {
+            4 => Ok(Action::Encap { tunnel: word()?, id: None }),
+            _ => {
+                let bytes: [u8; 8] = fixed(number, payload)?;
+                let [tunnel, id] = [part(&bytes, 0), part(&bytes, 4)].map(u32::from_ne_bytes);
+                Ok(Action::Encap { tunnel, id: Some(id) })
+            }
+        },
         a::LB_OUTPUT => Ok(Action::LbOutput(word()?)),
         _ if a::name(number).is_some() => Err(ACTION.error(number, Fault::Unsupported(""))),
         _ => Err(ACTION.error(number, Fault::Unknown)),
@@ -272,6 +280,10 @@ fn encode(action: &Action, depth: usize, out: &mut Vec<u8>) -> Result<(), CodecE
         Action::PopNsh => put(out, a::POP_NSH, &[]),
         Action::TunnelPush(push) => encode_tunnel_push(push, out)?,
         Action::TunnelPop(port) => put(out, a::TUNNEL_POP, &port.to_ne_bytes()),
+        Action::Encap { tunnel, id } => {
+            let words = [Some(*tunnel), *id];
+            put(out, a::ENCAP, &words.into_iter().flatten().flat_map(u32::to_ne_bytes).collect::<Vec<u8>>());
+        }
         Action::DecTtl => nest(out, a::DEC_TTL, &|out| {
             put(out, dec_ttl::ACTION, &[]);
             Ok(())

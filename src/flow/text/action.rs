@@ -83,6 +83,19 @@ fn read_action(scan: &mut Scan<'_>, depth: usize) -> Result<Action, TextError> {
     if scan.open("tnl_push") {
         return push::read(scan).map(|push| Action::TunnelPush(Box::new(push)));
     }
+    if scan.open("encap") {
+        scan.need("tunnel=")?;
+        let tunnel = scan.number(u32::MAX.into())? as u32;
+        let id = match scan.eat(",") {
+            true => {
+                scan.need("tun_id=")?;
+                Some(scan.number(u32::MAX.into())? as u32)
+            }
+            false => None,
+        };
+        scan.need(")")?;
+        return Ok(Action::Encap { tunnel, id });
+    }
     if scan.open("set") {
         let field = read_set(scan)?;
         scan.need(")")?;
@@ -330,6 +343,8 @@ fn write_action(action: &Action, names: &PortNames<'_>, out: &mut String) {
             out.push(')')
         }
         Action::TunnelPush(push) => push::write(push, names, out),
+        Action::Encap { tunnel, id: None } => write!(out, "encap(tunnel={tunnel})"),
+        Action::Encap { tunnel, id: Some(id) } => write!(out, "encap(tunnel={tunnel},tun_id={id:#x})"),
         Action::Userspace(userspace) => write_userspace(userspace, names, out),
         Action::Set(field) => {
             out.push_str("set(");

@@ -87,7 +87,10 @@ fn errors_name_what_is_wrong() {
         assert_eq!(new(config), "wye_datapath_config.size is 0: set it to sizeof(struct wye_datapath_config)");
         config.size = size_of::<wye_datapath_config>() as u32;
         config.vlan_limit = 3;
-        assert_eq!(new(config), "vlan_depth: must be 0 to 2");
+        assert_eq!(new(config), "vlan_limit: must be 1 or 2");
+        config.vlan_limit = 0;
+        config.pool_buffers = (1 << 24) + 1;
+        assert_eq!(new(config), "pool_buffers: must be at most 16,777,216");
         let mut put: wye_flow_request = zeroed();
         put.size = size_of::<wye_flow_request>() as u32;
         put.flags = WYE_PUT_CREATE;

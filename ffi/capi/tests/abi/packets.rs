@@ -88,6 +88,24 @@ fn execute_with_keep_leaves_the_packet_with_the_caller() {
 }
 
 #[test]
+fn a_packet_that_is_kept_does_not_move_to_another_buffer() {
+    let world = Fixture::new();
+    let mut packet = Owned::new(1);
+    packet.descriptor.buffer = packet.bytes[64..].as_mut_ptr();
+    (packet.descriptor.data_ofs, packet.descriptor.capacity) = (0, 128);
+    let vlan = attribute(4, &[0x81, 0, 0x10, 5]);
+    // A copy of it does.
+    let actions = [attribute(20, &[vlan.clone(), output(2)].concat()), vlan, output(3)].concat();
+    assert_eq!(world.execute(&mut packet, &actions, WYE_EXECUTE_KEEP), WYE_OK);
+    assert!(packet.is(wye_fate::WYE_FATE_DROPPED));
+    assert_eq!(packet.descriptor.reason, wye_drop::WYE_DROP_NO_HEADROOM as u16);
+    assert_eq!((packet.descriptor.data_ofs, packet.descriptor.len), (0, 60));
+    assert_eq!(world.sent.iter().map(|s| (s.port, s.bytes.len())).collect::<Vec<_>>(), [(2, 64)]);
+    assert!(world.released.is_empty());
+    assert_eq!((world.packets_in(), world.stat(c"dropped.no_headroom")), (1, 1));
+}
+
+#[test]
 fn a_packet_without_headroom_is_sent_from_the_engines_buffer_and_released() {
     let world = Fixture::new();
     let mut packet = Owned::new(1);

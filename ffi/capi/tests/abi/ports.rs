@@ -79,13 +79,20 @@ fn a_polled_port_reaches_ports_of_the_library_and_of_the_caller() {
 
 #[test]
 fn misses_of_polled_packets_are_answered_after_the_burst() {
-    let world = Fixture::new();
+    let mut world = Fixture::new();
     let (dir, options) = traces("miss", 3);
     assert_eq!(open(*world, 10, c"pcap", &options), WYE_OK);
     world.answer_with(output(3), WYE_ANSWER_INSTALL);
     assert_eq!(poll(*world), 3);
     assert_eq!((world.upcalls.len(), world.sent.len(), wye_flow_count(world.dp())), (1, 3, 1));
-    assert_eq!((world.packets_in(), world.stat(c"upcall")), (3, 0));
+    assert_eq!((world.packets_in(), world.stat(c"transmitted"), world.stat(c"upcall")), (3, 3, 0));
+    // Refused.
+    assert_eq!(wye_port_close(world.w(), 10, None), WYE_OK);
+    assert_eq!(wye_flow_flush(world.dp(), None, None), WYE_OK);
+    assert_eq!(open(*world, 10, c"pcap", &options), WYE_OK);
+    world.answer.verdict = WYE_VERDICT_DROP;
+    assert_eq!(poll(*world), 3);
+    assert_eq!((world.packets_in(), world.stat(c"dropped.upcall_refused"), world.stat(c"upcall")), (6, 3, 0));
     std::fs::remove_dir_all(dir).unwrap();
 }
 

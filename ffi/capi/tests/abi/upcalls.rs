@@ -114,6 +114,40 @@ fn recirculated_packets_and_copies_go_up_and_come_back() {
 }
 
 #[test]
+fn a_packet_that_moved_and_goes_up_is_counted_once() {
+    let mut world = Fixture::new();
+    let (vlan, recirc) = (attribute(4, &[0x81, 0, 0x10, 5]), attribute(7, &5u32.to_ne_bytes()));
+    world.put(WYE_PUT_CREATE, 1, &key(1), &port_mask(), &[vlan, recirc].concat());
+    let cramped = || {
+        let mut packet = Owned::new(1);
+        packet.descriptor.buffer = packet.bytes[64..].as_mut_ptr();
+        (packet.descriptor.data_ofs, packet.descriptor.capacity) = (0, 128);
+        [packet]
+    };
+    world.answer_with(output(2), 0);
+    assert_eq!(world.process(&mut cramped()), WYE_OK);
+    assert_eq!((world.sent.len(), world.released.len()), (1, 1));
+    assert_eq!((world.packets_in(), world.stat(c"transmitted"), world.stat(c"upcall")), (1, 1, 0));
+    world.answer.verdict = WYE_VERDICT_DROP;
+    assert_eq!(world.process(&mut cramped()), WYE_OK);
+    assert_eq!((world.packets_in(), world.stat(c"dropped.upcall_refused"), world.stat(c"upcall")), (2, 1, 0));
+}
+
+#[test]
+fn answers_that_send_a_packet_round_and_round_come_to_an_end() {
+    for again in [attribute(7, &5u32.to_ne_bytes()), userspace()] {
+        let world = Fixture::new();
+        world.answer_with(again, 0);
+        let mut packets = [Owned::new(1), Owned::new(1)];
+        assert_eq!(world.process(&mut packets), WYE_OK);
+        assert_eq!(world.upcalls.len(), 18);
+        let limit = (wye_fate::WYE_FATE_DROPPED as u16, wye_drop::WYE_DROP_RECIRCULATION_LIMIT as u16);
+        assert_eq!(world.released.iter().map(|(_, fate, reason)| (*fate, *reason)).collect::<Vec<_>>(), [limit; 2]);
+        assert_eq!((world.packets_in(), world.stat(c"dropped.recirculation_limit")), (2, 2));
+    }
+}
+
+#[test]
 fn upcalls_that_are_off_are_lost_and_counted() {
     let mut world = Fixture::new();
     assert_eq!(wye_datapath_set_upcalls(world.dp(), 0, None), WYE_OK);
@@ -160,4 +194,18 @@ fn without_a_callback_upcalls_wait_on_the_ring() {
     assert_eq!(pop().err(), Some(WYE_E_NOT_FOUND));
     // SAFETY: not used any more.
     unsafe { wye_queued_upcall_free(second) };
+    assert_eq!((world.packets_in(), world.stat(c"transmitted"), world.stat(c"upcall")), (2, 1, 1));
+    // A copy on the ring has had its end, so it comes in anew.
+    world.put(WYE_PUT_CREATE, 1, &key(1), &port_mask(), &[userspace(), output(2)].concat());
+    assert_eq!(world.process(&mut [Owned::new(1)]), WYE_OK);
+    assert_eq!((world.packets_in(), world.stat(c"transmitted"), world.stat(c"upcall")), (3, 2, 1));
+    let (copy, upcall) = pop().ok().unwrap();
+    assert_eq!(upcall.kind, WYE_UPCALL_ACTION);
+    let actions = output(3);
+    let mut answer = world.answer;
+    answer.verdict = WYE_VERDICT_EXECUTE;
+    (answer.actions, answer.actions_len) = (actions.as_ptr().cast(), actions.len() as u32);
+    // SAFETY: the actions are valid, and the upcall is not used any more.
+    assert_eq!(unsafe { wye_worker_answer(world.w(), copy, Some(&answer), 2, None) }, WYE_OK);
+    assert_eq!((world.packets_in(), world.stat(c"transmitted"), world.stat(c"upcall")), (4, 3, 1));
 }

@@ -122,6 +122,8 @@ pub const CASES: &[Case] = &[
     case!("l4-1", "1 L4 megaflow, 1 connection", 1, Table::L4),
     case!("l4-1k", "1 L4 megaflow, 1k connections", 1_000, Table::L4),
     case!("mega1024-1k", "1024 megaflows, 1 mask, 1k connections", 1_000, Table::Masks(1)),
+    case!("masks16-1k", "1024 megaflows, 16 masks, 1k connections", 1_000, Table::Masks(16)),
+    case!("masks64-1k", "1024 megaflows, 64 masks, 1k connections", 1_000, Table::Masks(64)),
     case!("l4-100k", "1 L4 megaflow, 100k connections", 100_000, Table::L4),
     case!("l4-1m", "1 L4 megaflow, 1M connections", 1_000_000, Table::L4),
     case!("masks1-100k", "1024 megaflows, 1 mask, 100k connections", 100_000, Table::Masks(1)),
@@ -268,7 +270,7 @@ impl Case {
             datapath.flow_put(FlowPut::create(key, mask, vec![action])).expect("the case's flows fit the table");
         };
         let kind = if let Table::Pop(kind) = self.table { kind } else { Kind::Vxlan };
-        datapath.tunnel_set(TUNNEL_PORT, Tunnel { kind, options: Options::default() });
+        datapath.tunnel_set(TUNNEL_PORT, Tunnel::new(kind, Options::default()));
         let (mut outer_key, mut outer_mask) = (key, mask);
         outer_mask.0.base.ipv4_dst = [255; 4];
         outer_key.base.ipv4_dst = [192, 0, 2, 2];
@@ -317,7 +319,7 @@ impl Case {
         let header = outer(kind, id);
         let template = Template::new(kind, &header).expect("the bench's headers are right");
         let mut packet = pool.packet(&frame).expect("its only packet");
-        template.push(&mut packet, i.wrapping_mul(2_654_435_761)).expect("the pool's headroom");
+        template.push(&mut packet, i.wrapping_mul(2_654_435_761), None).expect("the pool's headroom");
         let bytes = packet.data().to_vec();
         pool.free(&mut packet);
         bytes

@@ -81,15 +81,16 @@ struct Listed {
 fn list(out: &mut impl Write, cases: &[&Case], json: bool) -> Result<(), Box<dyn std::error::Error>> {
     let width = cases.iter().map(|c| c.name.len()).max().unwrap_or(0);
     for case in cases {
+        let budget_tsc_cycles = Budget::of(case.name).map(|b| b.cycles(|_| None));
         if json {
-            let budget_tsc_cycles = Budget::of(case.name).map(|b| b.cycles(|_| None));
             writeln!(
                 out,
                 "{}",
                 serde_json::to_string(&Listed { case: case.name, about: case.about, budget_tsc_cycles })?
             )?;
         } else {
-            writeln!(out, "{:width$}  {}", case.name, case.about)?;
+            let budget = budget_tsc_cycles.map_or(String::new(), |cycles| format!(": at most {cycles} cycles"));
+            writeln!(out, "{:width$}  {}{budget}", case.name, case.about)?;
         }
     }
     Ok(())
