@@ -250,7 +250,10 @@ mod tests {
     proptest! {
         #[test]
         fn a_programs_actions_give_the_same_program(actions in arbitrary::actions()) {
-            let program = Program::compile(&actions).unwrap();
+            let program = match Program::compile(&actions) {
+                Err(CompileError::TunnelType(_) | CompileError::TunnelHeader(_)) => return Ok(()),
+                program => program.unwrap(),
+            };
             let again = Program::compile(&program.actions()).unwrap();
             prop_assert_eq!(format!("{program:?}"), format!("{again:?}"));
         }

@@ -7,14 +7,14 @@ use super::key::{Lists, read_attribute, read_labels, read_tci, write_attribute, 
 use super::scan::{Scan, TextError, TextFault};
 use super::table::hex;
 use super::tunnel::{read_nsh, write_nsh};
-use super::{Append as _, PortNames, tunnel};
+use super::{Append as _, PortNames, push, tunnel};
 use crate::wire::ethernet;
 
 const MDTYPE_1: u8 = 1;
 const MDTYPE_2: u8 = 2;
 
 /// Actions of Open vSwitch that Wye cannot do.
-const UNSUPPORTED: [&str; 3] = ["ct", "tnl_push", "psample"];
+const UNSUPPORTED: [&str; 2] = ["ct", "psample"];
 
 /// Reads a list at the outermost level.
 pub(super) fn read(scan: &mut Scan<'_>) -> Result<Actions, TextError> {
@@ -74,6 +74,14 @@ fn read_action(scan: &mut Scan<'_>, depth: usize) -> Result<Action, TextError> {
         let number = scan.number(u32::MAX.into())? as u32;
         scan.need(")")?;
         return Ok(make(number));
+    }
+    if scan.open("tnl_pop") {
+        let port = scan.port()?;
+        scan.need(")")?;
+        return Ok(Action::TunnelPop(port));
+    }
+    if scan.open("tnl_push") {
+        return push::read(scan).map(|push| Action::TunnelPush(Box::new(push)));
     }
     if scan.open("encap") {
         scan.need("tunnel=")?;
@@ -182,9 +190,8 @@ fn read_action(scan: &mut Scan<'_>, depth: usize) -> Result<Action, TextError> {
 /// An action made of a number.
 type OfNumber = (&'static str, fn(u32) -> Action);
 
-const NUMBERS: [OfNumber; 6] = [
+const NUMBERS: [OfNumber; 5] = [
     ("lb_output", Action::LbOutput),
-    ("tnl_pop", Action::TunnelPop),
     ("trunc", Action::Trunc),
     ("recirc", Action::Recirc),
     ("meter", Action::Meter),
@@ -256,7 +263,8 @@ fn read_push_nsh(scan: &mut Scan<'_>) -> Result<Nsh, TextError> {
     Ok(Nsh { flags, ttl, mdtype, np, path_hdr, context })
 }
 
-fn hex_bytes(digits: &str) -> Option<Vec<u8>> {
+/// Bytes of two digits each.
+pub(super) fn hex_bytes(digits: &str) -> Option<Vec<u8>> {
     let pairs = digits.as_bytes().chunks(2);
     pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok().filter(|p| p.len() == 2)?, 16).ok()).collect()
 }
@@ -329,8 +337,12 @@ fn write_action(action: &Action, names: &PortNames<'_>, out: &mut String) {
             names.write(*port, out);
         }
         Action::LbOutput(bond) => write!(out, "lb_output({bond})"),
-        Action::TunnelPop(port) => write!(out, "tnl_pop({port})"),
-        Action::TunnelPush(_) => todo!(),
+        Action::TunnelPop(port) => {
+            out.push_str("tnl_pop(");
+            names.write(*port, out);
+            out.push(')')
+        }
+        Action::TunnelPush(push) => push::write(push, names, out),
         Action::Encap { tunnel, id: None } => write!(out, "encap(tunnel={tunnel})"),
         Action::Encap { tunnel, id: Some(id) } => write!(out, "encap(tunnel={tunnel},tun_id={id:#x})"),
         Action::Userspace(userspace) => write_userspace(userspace, names, out),
