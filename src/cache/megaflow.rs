@@ -302,8 +302,8 @@ impl<'b, T> MegaflowView<'b, T> {
         let Some(first) = keys.first() else { return false };
         let mut differing = [0; 8];
         for key in keys {
-            for i in 0..8 {
-                differing[i] |= key.lines()[line][i] ^ first.lines()[line][i];
+            for (i, bits) in differing.iter_mut().enumerate() {
+                *bits |= key.lines()[line][i] ^ first.lines()[line][i];
             }
         }
         let union = &self.subtables.union.whole.0.lines()[line];

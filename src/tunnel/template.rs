@@ -237,7 +237,7 @@ impl Template {
         if total > PACKET_LEN_MAX - l3 {
             return Err(DropReason::TxTooLong);
         }
-        let port = self.source_ports.0 + (u64::from(entropy) * u64::from(self.source_ports.1) >> 32) as u16;
+        let port = self.source_ports.0 + ((u64::from(entropy) * u64::from(self.source_ports.1)) >> 32) as u16;
         if self.is_usual {
             if !packet.push_front(len) {
                 return Err(DropReason::NoHeadroom);
