@@ -321,6 +321,38 @@ enum wye_drop
      * The engine shuts down or was poisoned by a caught panic.
      */
     WYE_DROP_SHUTDOWN = 21,
+    /**
+     * A tunnel packet whose outer or tunnel header is cut off, contradicts itself, or has a version or flags that are not in use.
+     */
+    WYE_DROP_TUNNEL_HEADER = 22,
+    /**
+     * A tunnel packet whose outer checksum is wrong, or missing where it must not be.
+     */
+    WYE_DROP_TUNNEL_CHECKSUM = 23,
+    /**
+     * A fragment of a tunnel packet: it would have to be reassembled first.
+     */
+    WYE_DROP_TUNNEL_FRAGMENT = 24,
+    /**
+     * A tunnel packet with an option or extension header that must be understood and is not.
+     */
+    WYE_DROP_TUNNEL_OPTION = 25,
+    /**
+     * A tunnel packet marked "congestion experienced" around one whose transport cannot be told.
+     */
+    WYE_DROP_TUNNEL_ECN = 26,
+    /**
+     * `tnl_pop` or `encap` with a tunnel that does not exist.
+     */
+    WYE_DROP_UNKNOWN_TUNNEL = 27,
+    /**
+     * `encap` into a tunnel whose way is not known.
+     */
+    WYE_DROP_UNRESOLVED = 28,
+    /**
+     * `encap` of a packet that is too long for the tunnel's way.
+     */
+    WYE_DROP_TOO_BIG = 29,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L

@@ -28,4 +28,5 @@ pub mod sync;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod time;
+pub mod tunnel;
 pub mod wire;

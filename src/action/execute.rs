@@ -12,6 +12,7 @@
 //! for transmission is sent at once, and if that frees none, the copy is dropped and counted.
 
 mod transmit;
+mod tunnels;
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use self::transmit::Transmit;
 use super::bond::BondTable;
 use super::program::{Op, Program};
 use super::step::Step;
+use super::tunnel::Pushed;
 use super::{ethernet, hash, mpls, nsh, set_field, ttl, vlan};
 use crate::flow::Ext;
 use crate::flow::action::{Action, SetField, Userspace};
@@ -29,6 +31,7 @@ use crate::packet::{DropReason, Fate, Owner, Packet, PacketFlags, PoolCache, buf
 use crate::port::driver::{BURST_MAX, EXTRA_BASE, TxBurst};
 use crate::port::table::PortTable;
 use crate::time::Nanos;
+use crate::tunnel::{Obstacle, Sequences, TunnelTable};
 
 /// The shortest packet that `trunc` makes: an Ethernet header, as in OVS.
 const TRUNCATED_MIN: usize = 14;
@@ -68,6 +71,16 @@ pub trait Outside {
         is_copy: bool,
     ) -> Result<Vec<Action>, Fate>;
 
+    /// `encap` into tunnel `tunnel` cannot be carried out on `packet`, which may be changed. Returns as [`Outside::userspace`].
+    fn undeliverable(
+        &mut self,
+        tunnel: u32,
+        obstacle: Obstacle,
+        packet: &mut Packet,
+        ext: Option<&Ext>,
+        is_copy: bool,
+    ) -> Result<Vec<Action>, Fate>;
+
     /// A packet with rarer metadata, which it loses here, waits to be sent: it is in a burst of [`Outside::transmit`] to `port` soon.
     fn sends(&mut self, port: u32, packet: &Packet, ext: &Ext);
 
@@ -84,6 +97,10 @@ pub struct Settings<'b> {
     pub meters: &'b MeterTable,
     /// Bonds.
     pub bonds: &'b BondTable,
+    /// Tunnels.
+    pub tunnels: &'b TunnelTable,
+    /// The sequence numbers of what goes into tunnels.
+    pub sequences: &'b Sequences,
     /// How packets are parsed again where an action needs it.
     pub extract: ExtractOptions,
     /// The time of the burst.
@@ -131,6 +148,9 @@ pub struct Executor {
     transmitted: usize,
     tx: Transmit,
     recirculated: Vec<Recirculated>,
+    /// Packets of the batch that are to be taken out of tunnel `pop_port`, all at once.
+    pops: Vec<u16>,
+    pop_port: u32,
     pool: PoolCache,
     random: u64,
     /// What was counted since the owner last took it.
@@ -170,6 +190,8 @@ impl Executor {
             transmitted: 0,
             tx: Transmit::new(),
             recirculated: Vec::with_capacity(REFS),
+            pops: Vec::with_capacity(BURST_MAX),
+            pop_port: 0,
             pool,
             random: seed | 1,
             tally: Tally::default(),
@@ -211,7 +233,7 @@ impl Executor {
     pub fn ext_mut(&mut self, packet: &mut Packet) -> Option<&mut Ext> {
         if packet.ext == 0 {
             packet.ext = self.free_exts.pop()?;
-            self.exts[packet.ext as usize] = Ext::default();
+            self.exts[packet.ext as usize].clear();
         }
         Some(&mut self.exts[packet.ext as usize])
     }
@@ -232,6 +254,32 @@ impl Executor {
     /// Moves the packets that wait for another lookup to `out`, in order.
     pub fn take_recirculated(&mut self, out: &mut Vec<Recirculated>) {
         out.append(&mut self.recirculated);
+    }
+
+    /// Puts off taking `group`, plain packets of the batch, out of tunnel `port`; false if others wait that are of another.
+    #[inline(always)]
+    pub fn defer_pop(&mut self, port: u32, group: &[u16]) -> bool {
+        if !self.pops.is_empty() && self.pop_port != port {
+            return false;
+        }
+        self.pop_port = port;
+        self.pops.extend_from_slice(group);
+        true
+    }
+
+    /// The tunnel port that packets wait to be taken out of.
+    #[inline(always)]
+    pub fn deferred_pops(&self) -> Option<u32> {
+        (!self.pops.is_empty()).then_some(self.pop_port)
+    }
+
+    /// Moves the packets that wait to be taken out of a tunnel to the front of `refs`; returns how many they are.
+    #[inline(always)]
+    pub fn take_pops(&mut self, refs: &mut [u16; BURST_MAX]) -> usize {
+        let n = self.pops.len().min(BURST_MAX);
+        refs[..n].copy_from_slice(&self.pops[..n]);
+        self.pops.clear();
+        n
     }
 
     #[inline(always)]
@@ -256,6 +304,24 @@ impl<O: Outside> Exec<'_, O> {
     #[inline(always)]
     pub fn packet(&mut self, r: u16) -> &mut Packet {
         if r < EXTRA_BASE { &mut self.batch[r as usize] } else { &mut self.executor.extra[(r - EXTRA_BASE) as usize] }
+    }
+
+    /// Packet `r`, and its rarer metadata if it has any; else what it says is void.
+    #[inline(always)]
+    pub fn packet_and_ext(&mut self, r: u16) -> (&mut Packet, &Ext) {
+        let Executor { extra, exts, .. } = &mut *self.executor;
+        let packet = if r < EXTRA_BASE { &mut self.batch[r as usize] } else { &mut extra[(r - EXTRA_BASE) as usize] };
+        let ext = &exts[packet.ext as usize];
+        (packet, ext)
+    }
+
+    /// Frees packet `r`'s rarer metadata.
+    #[inline(always)]
+    pub fn free_ext(&mut self, r: u16) {
+        let ext = core::mem::take(&mut self.packet(r).ext);
+        if ext != 0 {
+            self.executor.free_exts.push(ext);
+        }
     }
 
     /// The packet of the batch whose fate `r` decides; `None` for a copy.
@@ -416,6 +482,24 @@ impl<O: Outside> Exec<'_, O> {
                     }
                     Ok(())
                 });
+            }
+            Op::TunnelPush { template, push } => {
+                let (out_port, moment) = (push.out_port, self.moment(push.tnl_port));
+                return self.tunnel_push(template, Pushed { out_port, id: None, moment }, group, plain);
+            }
+            Op::Encap { tunnel, id } => {
+                if last {
+                    self.encap(*tunnel, *id, group, *plain);
+                    return 0;
+                }
+                self.with_copies(group, |exec, copies| exec.encap(*tunnel, *id, copies, None));
+            }
+            Op::TunnelPop(port) => {
+                if last {
+                    self.tunnel_pop(*port, group);
+                    return 0;
+                }
+                self.with_copies(group, |exec, copies| exec.tunnel_pop(*port, copies));
             }
             Op::Hash { algorithm, basis } => {
                 return self.each(group, |_, p| {
@@ -751,6 +835,10 @@ impl<O: Outside> Exec<'_, O> {
         }
     }
 
+    fn end_all(&mut self, group: &[u16], reason: DropReason) {
+        group.iter().for_each(|&r| self.end(r, Fate::Dropped(reason)));
+    }
+
     fn lb_output(&mut self, bond: u32, group: &[u16]) {
         let settings = self.settings;
         let bond = settings.bonds.get(&bond);
@@ -797,19 +885,28 @@ impl<O: Outside> Exec<'_, O> {
                 let len = self.packet(r).len();
                 self.outside.step(r, Step::Handed { len });
             }
-            let mut packet = self.packet(r).take();
-            // The place of the rarer metadata stays here, also when the packet does not.
-            let place = core::mem::take(&mut packet.ext);
-            let ext = self.executor.ext(place).cloned();
-            let is_copy = self.is_copy(r);
-            let answer = self.outside.userspace(request, &mut packet, ext.as_ref(), is_copy);
-            packet.ext = place;
-            *self.packet(r) = packet;
-            match answer.map(|actions| Program::compile(&actions)) {
-                Ok(Ok(program)) => self.list(&program, &mut [r], None),
-                Ok(Err(_)) => self.end(r, Fate::Dropped(DropReason::UnsupportedAction)),
-                Err(fate) => self.end(r, fate),
-            }
+            self.hand_up(r, |outside, packet, ext, is_copy| outside.userspace(request, packet, ext, is_copy));
+        }
+    }
+
+    /// Hands packet `r` to `ask`, and does to it what that answers.
+    fn hand_up(
+        &mut self,
+        r: u16,
+        ask: impl FnOnce(&mut O, &mut Packet, Option<&Ext>, bool) -> Result<Vec<Action>, Fate>,
+    ) {
+        let mut packet = self.packet(r).take();
+        // The place of the rarer metadata stays here, also when the packet does not.
+        let place = core::mem::take(&mut packet.ext);
+        let ext = self.executor.ext(place).cloned();
+        let is_copy = self.is_copy(r);
+        let answer = ask(self.outside, &mut packet, ext.as_ref(), is_copy);
+        packet.ext = place;
+        *self.packet(r) = packet;
+        match answer.map(|actions| Program::compile(&actions)) {
+            Ok(Ok(program)) => self.list(&program, &mut [r], None),
+            Ok(Err(_)) => self.end(r, Fate::Dropped(DropReason::UnsupportedAction)),
+            Err(fate) => self.end(r, fate),
         }
     }
 

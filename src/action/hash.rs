@@ -7,10 +7,10 @@ use zerocopy::IntoBytes;
 
 use crate::flow::FlowKey;
 use crate::flow::action::HashAlgorithm;
-use crate::flow::extract::{ExtractOptions, extract_base, extract_whole};
+use crate::flow::extract::{ExtractOptions, extract_whole};
 use crate::flow::key::BaseLine;
 use crate::packet::{Packet, PacketFlags};
-use crate::wire::{ethernet, ip};
+use crate::wire::{ethernet, ip, ipv4};
 
 /// Odd numbers with half their bits set, without pattern: the fractional parts of the golden ratio and of the square root of 3.
 const K0: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -54,24 +54,66 @@ pub const fn l4(five_tuple: u32, basis: u32) -> u32 {
 }
 
 /// A hash of the packet's 5-tuple: the receiver's if it is valid, else our own, which is then kept with the packet.
-#[inline]
+#[inline(always)]
 pub fn five_tuple(packet: &mut Packet, options: ExtractOptions) -> u32 {
     if packet.flags.contains(PacketFlags::RSS_VALID) {
         return packet.rss_hash;
     }
-    let hash = match extract_base(packet) {
-        Some(line) => {
-            let base: BaseLine = zerocopy::transmute!(line);
-            five_tuple_v4(&base)
-        }
-        None => match extract_whole_again(packet, options) {
-            Some(key) => five_tuple_of_key(&key),
-            None => return finish(0),
-        },
-    };
+    match usual_five_tuple(packet) {
+        Some(hash) => kept(packet, hash),
+        None => rarer_five_tuple(packet, options),
+    }
+}
+
+#[inline(always)]
+const fn kept(packet: &mut Packet, hash: u32) -> u32 {
     packet.rss_hash = hash;
     packet.flags.insert(PacketFlags::RSS_VALID);
     hash
+}
+
+#[inline(never)]
+fn rarer_five_tuple(packet: &mut Packet, options: ExtractOptions) -> u32 {
+    match extract_whole_again(packet, options) {
+        Some(key) => kept(packet, five_tuple_of_key(&key)),
+        None => finish(0),
+    }
+}
+
+/// [`five_tuple_v4`] of untagged IPv4 without options and TCP or UDP, whose headers extraction has found.
+#[inline(always)]
+fn usual_five_tuple(packet: &Packet) -> Option<u32> {
+    const L3: usize = ethernet::HEADER_LEN;
+    const L4: usize = L3 + ipv4::HEADER_LEN;
+    let h: &[u8; L4 + 4] = packet.data().first_chunk()?;
+    // The offsets may be older than `trunc`, which leaves a packet shorter than its IP header says.
+    let total_len = usize::from(u16::from_be_bytes([h[16], h[17]]));
+    let is_usual = packet.l3 == L3 as u16
+        && packet.l4 == L4 as u16
+        && !packet.flags.contains(PacketFlags::LAYER3)
+        && [h[12], h[13], h[14]] == [8, 0, 0x45]
+        && [h[20] & 0x3f, h[21]] == [0; 2]
+        && L3 + total_len <= packet.len()
+        && (h[23] == ip::UDP || h[23] == ip::TCP && has_tcp_header(packet, L4, total_len));
+    if !is_usual {
+        return None;
+    }
+    let src = u32::from_ne_bytes([h[26], h[27], h[28], h[29]]);
+    let dst = u32::from_ne_bytes([h[30], h[31], h[32], h[33]]);
+    let ports = u32::from_be_bytes([h[34], h[35], h[36], h[37]]);
+    Some(of_four(src, dst, u64::from(h[23]) << 32 | u64::from(ports)))
+}
+
+/// True if the TCP header at `l4` of an IPv4 packet without options is one whose ports extraction believes.
+#[inline(always)]
+fn has_tcp_header(packet: &Packet, l4: usize, total_len: usize) -> bool {
+    let len = packet.data().get(l4 + 12).map_or(0, |offset| usize::from(offset >> 4) * 4);
+    len >= 20 && ipv4::HEADER_LEN + len <= total_len
+}
+
+#[inline(always)]
+fn of_four(src: u32, dst: u32, protocol_and_ports: u64) -> u32 {
+    finish(mix(mix(0, u64::from(src) << 32 | u64::from(dst)), protocol_and_ports))
 }
 
 /// The key of a packet in the middle of its actions: its header offsets are set again, metadata does not matter here.
@@ -100,7 +142,7 @@ pub fn five_tuple_of_key(key: &FlowKey) -> u32 {
 #[inline(always)]
 fn five_tuple_v4(base: &BaseLine) -> u32 {
     let (src, dst) = (u32::from_ne_bytes(base.ipv4_src), u32::from_ne_bytes(base.ipv4_dst));
-    finish(mix(mix(0, u64::from(src) << 32 | u64::from(dst)), protocol_and_ports(base)))
+    of_four(src, dst, protocol_and_ports(base))
 }
 
 #[inline(always)]
@@ -198,6 +240,32 @@ mod tests {
         ];
         let hashes: std::collections::HashSet<u32> = frames.into_iter().map(|f| both(f).0).collect();
         assert_eq!(hashes.len(), 6);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn hash_straight_from_the_bytes_is_that_of_the_key(
+            tcp in proptest::bool::ANY,
+            flips in proptest::collection::vec((12usize..56, 0u8..=255), 0..3),
+            cut in proptest::option::of(14usize..60),
+        ) {
+            let mut bytes = if tcp { Frame::tcp4() } else { Frame::udp4() }.payload(&[1; 9]).build();
+            for (at, value) in flips {
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte = value;
+                }
+            }
+            let pool = Pool::new(1, 2048, 64).unwrap();
+            let mut p = pool.packet(&bytes).unwrap();
+            let options = ExtractOptions::default();
+            let mut key = extract_whole(&mut p, None, options).unwrap();
+            if let Some(cut) = cut.filter(|cut| *cut < p.len()) {
+                p.truncate(cut);
+                key = extract_whole_again(&mut p, options).unwrap();
+            }
+            proptest::prop_assert_eq!(five_tuple(&mut p, options), five_tuple_of_key(&key));
+            pool.free(&mut p);
+        }
     }
 
     #[test]

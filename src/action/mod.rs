@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`program`] | `Action` list → instructions |
 //! | [`execute`] | the executor and the contract with whoever owns ports and upcalls |
-//! | `set_field`, `vlan`, `mpls`, `ethernet`, `nsh`, `ttl`, `hash` | one packet, one header |
+//! | `set_field`, `vlan`, `mpls`, `ethernet`, `nsh`, `ttl`, `hash`, `tunnel` | one packet, one header |
 //! | [`step`] | what it tells whoever watches it |
 //! | [`bond`] | bonds for `lb_output` |
 //!
@@ -22,6 +22,7 @@ pub mod program;
 pub mod set_field;
 pub mod step;
 pub mod ttl;
+pub mod tunnel;
 pub mod vlan;
 
 pub use program::{CompileError, Program};

@@ -42,9 +42,15 @@ impl LineHasher {
     }
 
     /// Mixes a further line into `hash`.
-    #[inline]
+    #[inline(always)]
     pub fn further(&self, hash: u64, line: &Line, mask: &Line) -> u64 {
-        fold(hash ^ self.keys[0], self.line(line, mask) | 1)
+        self.join(hash, self.line(line, mask))
+    }
+
+    /// [`further`](Self::further) of a line whose own hash is at hand.
+    #[inline(always)]
+    pub fn join(&self, hash: u64, line: u64) -> u64 {
+        fold(hash ^ self.keys[0], line | 1)
     }
 }
 

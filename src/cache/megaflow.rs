@@ -8,7 +8,7 @@
 use ahash::AHashMap;
 
 use super::hash::LineHasher;
-use crate::flow::key::{FlowKey, FlowMask, LINE_BASE, LINES, Line, LineSet};
+use crate::flow::key::{FlowKey, FlowMask, LINE_BASE, LINE_TUNNEL, LINES, Line, LineSet};
 use crate::sync::counter::Counter;
 use crate::sync::map::{Map, MapView, MapWriter};
 use crate::sync::primitive::Arc;
@@ -19,6 +19,13 @@ use crate::sync::snapshot::Snapshot;
 
 /// Distinct masks that may be installed at a time.
 pub const MASKS_MAX: usize = 4096;
+
+/// The place of the tunnel line.
+const TUNNEL: usize = LINE_TUNNEL.trailing_zeros() as usize;
+/// The lines of most packets that came out of a tunnel.
+const WITH_TUNNEL: LineSet = LINE_BASE | LINE_TUNNEL;
+/// The next: the first 64 bytes of Geneve options.
+const LINE_FIRST_OPTIONS: LineSet = LINE_TUNNEL << 1;
 
 /// Packets in one lookup at most.
 const CHUNK: usize = 64;
@@ -86,6 +93,25 @@ impl<T> Entry<T> {
     #[inline(always)]
     pub fn is_base(&self) -> bool {
         self.more.is_none()
+    }
+
+    /// True if the flow matches the packet in the lines behind line 0, of which it looks at the tunnel line, and perhaps the first options
+    /// line, alone. `None` if it looks at others, or `lines`, which the packet has, lack one of them.
+    #[inline(always)]
+    pub fn matches_tunnel(&self, packet: &FlowKey, lines: LineSet) -> Option<bool> {
+        let looks_at = self.mask.lines;
+        if looks_at & !lines != 0 || looks_at & !LINE_FIRST_OPTIONS != WITH_TUNNEL {
+            return None;
+        }
+        let differs = |line: usize, own: &Line| {
+            let (packet, mask) = (&packet.lines()[line], &self.mask.whole.0.lines()[line]);
+            (0..8).fold(0, |d, w| d | packet[w] & mask[w] ^ own[w]) != 0
+        };
+        match self.more.as_deref()? {
+            [tunnel] => Some(!differs(TUNNEL, tunnel)),
+            [tunnel, options] => Some(!differs(TUNNEL, tunnel) && !differs(TUNNEL + 1, options)),
+            _ => None,
+        }
     }
 
     /// True if the flow matches the packet in the lines behind line 0.
@@ -217,6 +243,27 @@ impl<'b, T> MegaflowView<'b, T> {
         if union.lines & key.lines & !LINE_BASE == 0 { hash } else { self.cache_hash_further(hash, key) }
     }
 
+    /// The hashes of many keys, of the `base` lines and the `lines` behind, in which they are all like `beyond` as far as flows can tell, as
+    /// [`cache_hash`](Self::cache_hash) has them. `f` is called for each in turn.
+    #[inline(always)]
+    pub fn cache_hashes(self, base: &[Line], beyond: &FlowKey, lines: LineSet, mut f: impl FnMut(usize, u64)) {
+        let (union, hasher) = (&self.subtables.union, self.hasher);
+        let counting = union.lines & lines;
+        let of = |line: usize| hasher.line(&beyond.lines()[line], &union.whole.0.lines()[line]);
+        match (counting & LINE_TUNNEL != 0, counting & LINE_FIRST_OPTIONS != 0) {
+            (false, false) => base.iter().enumerate().for_each(|(i, line)| f(i, hasher.line(line, &union.base))),
+            (true, false) | (false, true) => {
+                let one = if counting & LINE_TUNNEL != 0 { of(TUNNEL) } else { of(TUNNEL + 1) };
+                base.iter().enumerate().for_each(|(i, line)| f(i, hasher.join(hasher.line(line, &union.base), one)));
+            }
+            (true, true) => {
+                let (tunnel, options) = (of(TUNNEL), of(TUNNEL + 1));
+                let all = |line| hasher.join(hasher.join(hasher.line(line, &union.base), tunnel), options);
+                base.iter().enumerate().for_each(|(i, line)| f(i, all(line)));
+            }
+        }
+    }
+
     #[inline(never)]
     fn cache_hash_further(self, mut hash: u64, key: PacketKey<'_>) -> u64 {
         for i in 1..LINES {
@@ -239,6 +286,36 @@ impl<'b, T> MegaflowView<'b, T> {
         }
         let union = &self.subtables.union.base;
         (0..8).fold(0, |d, i| d | differing[i] & union[i]) != 0
+    }
+
+    /// True if some installed flow may tell two of these keys apart by their tunnel lines or first options lines, as far as they are in
+    /// `lines`.
+    #[inline(always)]
+    pub fn differ_beyond(self, keys: &[FlowKey], lines: LineSet) -> bool {
+        let counting = self.subtables.union.lines & lines;
+        counting & LINE_TUNNEL != 0 && self.differ_in(keys, TUNNEL)
+            || counting & LINE_FIRST_OPTIONS != 0 && self.differ_in(keys, TUNNEL + 1)
+    }
+
+    #[inline(always)]
+    fn differ_in(self, keys: &[FlowKey], line: usize) -> bool {
+        let Some(first) = keys.first() else { return false };
+        let mut differing = [0; 8];
+        for key in keys {
+            for (i, bits) in differing.iter_mut().enumerate() {
+                *bits |= key.lines()[line][i] ^ first.lines()[line][i];
+            }
+        }
+        let union = &self.subtables.union.whole.0.lines()[line];
+        (0..8).fold(0, |d, i| d | differing[i] & union[i]) != 0
+    }
+
+    /// True if the tunnel line and the first options line of `flow`'s mask have no bit that was in no mask when this view was loaded, as
+    /// [`knows_base_of`](Self::knows_base_of).
+    #[inline(always)]
+    pub fn knows_beyond_of(self, flow: &Entry<T>) -> bool {
+        let (union, mask) = (self.subtables.union.whole.0.lines(), flow.mask.whole.0.lines());
+        (TUNNEL..TUNNEL + 2).all(|line| (0..8).fold(0, |d, i| d | mask[line][i] & !union[line][i]) == 0)
     }
 
     /// True if line 0 of `flow`'s mask has no bit that was in no mask when this view was loaded. Of a flow that is newer than the view,

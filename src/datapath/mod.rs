@@ -10,6 +10,7 @@
 //! ```
 
 pub mod explain;
+pub mod inject;
 pub mod observe;
 pub mod poll;
 pub mod stats;
@@ -24,10 +25,11 @@ use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
 
+pub use inject::InjectError;
 pub use poll::{Exchange, LocalPorts, PortCounters};
 pub use stats::{FlowStats, Stats};
 pub use table::{FlowError, FlowId, FlowInfo, FlowPut};
-pub use upcall::{Answer, Install, Miss, Punt, Upcall, UpcallHandler};
+pub use upcall::{Answer, Install, Miss, Punt, Undeliverable, Upcall, UpcallHandler};
 pub use worker::{Sink, Worker};
 
 use crate::action::bond::{Bond, BondTable};
@@ -45,6 +47,7 @@ use crate::sync::qsbr::Domain;
 use crate::sync::region::Source;
 use crate::sync::snapshot::Snapshot;
 use crate::time::Nanos;
+use crate::tunnel::{Sequences, Tunnel, TunnelTable};
 use stats::{FlowColumn, WorkerCounters};
 use table::{FlowTable, FlowValue};
 
@@ -119,6 +122,8 @@ pub(crate) struct Published {
     pub(crate) ports: Arc<PortTable>,
     pub(crate) meters: Arc<MeterTable>,
     pub(crate) bonds: Arc<BondTable>,
+    pub(crate) tunnels: Arc<TunnelTable>,
+    pub(crate) sequences: Arc<Sequences>,
     pub(crate) handler: Option<Arc<dyn UpcallHandler>>,
     pub(crate) upcalls_enabled: bool,
 }
@@ -139,6 +144,8 @@ pub(crate) struct Shared {
     pub(crate) settings: Snapshot<Published>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) upcalls: ArrayQueue<Upcall>,
+    injected: ArrayQueue<inject::Injected>,
+    on_inject: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
     pub(crate) extract: ExtractOptions,
     seed: u64,
     control: Mutex<Control>,
@@ -206,6 +213,8 @@ impl Datapath {
             ports: Arc::default(),
             meters: Arc::default(),
             bonds: Arc::default(),
+            tunnels: Arc::default(),
+            sequences: Arc::default(),
             handler: None,
             upcalls_enabled: true,
         };
@@ -220,6 +229,8 @@ impl Datapath {
                     expire_at: 0,
                 }),
                 upcalls: ArrayQueue::new(config.upcalls_max),
+                injected: ArrayQueue::new(config.upcalls_max),
+                on_inject: Mutex::new(None),
                 extract: ExtractOptions { vlan_depth: config.vlan_depth },
                 config,
                 domain,
@@ -430,6 +441,18 @@ impl Datapath {
         lock(&self.shared.control).published.bonds.get(&id).map(|b| b.bytes().collect())
     }
 
+    // Tunnels.
+
+    /// Sets how `tnl_pop` of port `port` opens packets, new or changed. The port need not exist: nothing is output to it.
+    pub fn tunnel_set(&self, port: u32, tunnel: Tunnel) {
+        self.publish(|p| Arc::make_mut(&mut p.tunnels).insert(port, primitive::Arc::new(tunnel)));
+    }
+
+    /// Removes a tunnel; false if there is none. Packets that `tnl_pop` gives it from now on are dropped: `unknown_tunnel`.
+    pub fn tunnel_del(&self, port: u32) -> bool {
+        self.publish(|p| Arc::make_mut(&mut p.tunnels).remove(&port).is_some())
+    }
+
     // Upcalls.
 
     /// Sets who answers upcalls; without a handler, misses are dropped (`miss`) and `userspace` actions go onto the ring.
@@ -498,6 +521,9 @@ impl Drop for Shared {
     fn drop(&mut self) {
         while let Some(mut upcall) = self.upcalls.pop() {
             self.pool.free(&mut upcall.packet);
+        }
+        while let Some(mut injected) = self.injected.pop() {
+            self.pool.free(&mut injected.packet);
         }
         // What waits holds tables, and those hold the domain that it waits in: nobody but this breaks the circle. No worker is left, so no
         // burst keeps anything.

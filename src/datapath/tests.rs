@@ -717,3 +717,5 @@ fn a_handler_may_use_the_datapath_when_it_is_dropped() {
         assert_eq!(dropped.load(Ordering::Relaxed), before + 1);
     }
 }
+
+mod tunnels;

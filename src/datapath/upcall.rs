@@ -8,6 +8,7 @@ use crate::flow::action::{Actions, Userspace};
 use crate::flow::{Ext, FlowKey, FlowMask};
 use crate::packet::{DropReason, Packet};
 use crate::time::Nanos;
+use crate::tunnel::Obstacle;
 
 /// A packet that no flow matched.
 #[derive(Debug)]
@@ -37,6 +38,25 @@ pub struct Punt<'a> {
     pub is_copy: bool,
     /// The action's parameters.
     pub request: &'a Userspace,
+    /// The burst's time.
+    pub now: Nanos,
+}
+
+/// A packet that `encap` cannot send through its tunnel.
+#[derive(Debug)]
+pub struct Undeliverable<'a> {
+    /// The packet.
+    pub packet: &'a mut Packet,
+    /// Its metadata that the descriptor has no room for.
+    pub ext: Option<&'a Ext>,
+    /// Its key now, after the actions before this one.
+    pub key: &'a FlowKey,
+    /// As [`Miss::is_copy`].
+    pub is_copy: bool,
+    /// The tunnel's number.
+    pub tunnel: u32,
+    /// Why.
+    pub obstacle: Obstacle,
     /// The burst's time.
     pub now: Nanos,
 }
@@ -98,6 +118,15 @@ pub trait UpcallHandler: Send + Sync {
     fn punt(&self, punt: Punt<'_>) -> Answer {
         let _ = punt;
         Answer::Queue
+    }
+
+    /// A tunnel's way is not known, or too narrow. `install` in the answer is ignored, and the ring is not for such packets. By default
+    /// they are dropped: `unresolved`, `too_big`.
+    fn undeliverable(&self, packet: Undeliverable<'_>) -> Answer {
+        match packet.obstacle {
+            Obstacle::Unresolved => Answer::Drop(DropReason::Unresolved),
+            Obstacle::TooBig { .. } => Answer::Drop(DropReason::TooBig),
+        }
     }
 }
 

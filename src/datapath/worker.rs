@@ -11,21 +11,23 @@ use std::sync::Arc;
 use super::observe::{Nobody, Observer, Stage, Tier};
 use super::stats::{FlowColumn, WorkerCounters};
 use super::table::{FlowPut, FlowValue};
-use super::upcall::{Answer, Miss, Punt, Upcall};
+use super::upcall::{Answer, Miss, Punt, Undeliverable, Upcall};
 use super::{Datapath, Published};
 use crate::action::Program;
 use crate::action::execute::{Exec, Executor, Outside, Recirculated, Settings, Tally};
 use crate::action::step::Step;
+use crate::action::tunnel;
 use crate::cache::exact::ExactCache;
 use crate::cache::megaflow::{Entry, MegaflowView, PacketKey};
 use crate::flow::action::{Action, Userspace};
-use crate::flow::extract::{self, ExtractOptions, extract_base};
-use crate::flow::key::{LINE_BASE, Line, LineSet};
+use crate::flow::extract::{self, ExtractOptions, extract_base, extract_base_and_tunnel};
+use crate::flow::key::{LINE_BASE, LINE_OPTIONS, LINE_TUNNEL, Line, LineSet};
 use crate::flow::{Ext, FlowKey};
 use crate::packet::{DropReason, Fate, Owner, Packet, PoolCache};
-use crate::port::driver::{BURST_MAX, TxBurst};
+use crate::port::driver::{BURST_MAX, EXTRA_BASE, TxBurst};
 use crate::sync::qsbr::{Burst, Reader};
 use crate::time::Nanos;
+use crate::tunnel::{Kind, Obstacle, Tunnel};
 use crate::wire::simd::Level;
 
 /// Where a worker's packets go.
@@ -73,15 +75,30 @@ struct Scratch {
     tcp_flags: u64,
     /// The round is the batch's first, and none of its packets has rarer metadata.
     plain: bool,
+    /// The round is a later one, all its packets are of the batch, none is to be cut, and what else is rare about them is of a tunnel.
+    sheds: bool,
     /// The longest packet of the round.
     longest: usize,
     /// Bytes of the round.
     bytes: u64,
-    /// All packets of the last round were of one flow, so that this one's may well be.
-    expect_one_flow: bool,
+    /// For how many rounds of one flow each it will not be tried whether all packets look alike. First rounds and later ones apart.
+    patience: [u8; 2],
     /// Lines 1 and up of the packets that have any.
     more: Box<[FlowKey; BURST_MAX]>,
 }
+
+impl Scratch {
+    /// Learns whether a round's packets were all of one flow.
+    #[inline(always)]
+    fn learn<const FIRST: bool>(&mut self, one_flow: bool) {
+        let patience = &mut self.patience[usize::from(!FIRST)];
+        *patience = if one_flow { patience.saturating_sub(1) } else { (*patience).max(1) };
+    }
+}
+
+/// Rounds of one flow that pass until it is tried again whether packets look alike, after it was tried in vain: one flow may well have
+/// packets that others tell apart.
+const PATIENCE: u8 = 32;
 
 /// Places of the grouping's hash table.
 const SLOTS: usize = 128;
@@ -150,9 +167,10 @@ impl Worker {
                 len: [0; BURST_MAX],
                 tcp_flags: 0,
                 plain: false,
+                sheds: false,
                 longest: 0,
                 bytes: 0,
-                expect_one_flow: false,
+                patience: [1; 2],
                 more: vec![FlowKey::default(); BURST_MAX].try_into().expect("as many as asked for"),
             }),
             groups: Box::new(Groups {
@@ -216,6 +234,9 @@ impl Worker {
         sink: &mut dyn Sink,
         observer: &mut O,
     ) {
+        if self.has_injected() {
+            self.carry_injected(now, sink);
+        }
         let level = self.level;
         for chunk in packets.chunks_mut(BURST_MAX) {
             level.run(
@@ -261,7 +282,9 @@ impl Worker {
 
     #[inline(always)]
     fn burst<O: Observer>(&mut self, packets: &mut [Packet], now: Nanos, sink: &mut dyn Sink, observer: &mut O) {
-        let Worker { datapath, reader, cache, executor, counters, column, scratch, groups, missed, again, .. } = self;
+        let Worker { datapath, reader, cache, executor, counters, column, scratch, groups, missed, again, level } =
+            self;
+        let level = *level;
         let shared = &*datapath.shared;
         let burst = reader.enter();
         let published = shared.settings.load(&burst);
@@ -278,9 +301,13 @@ impl Worker {
         for (i, r) in scratch.refs[..n].iter_mut().enumerate() {
             *r = i as u16;
         }
-        let mut round = Round { view: shared.megaflows.view(&burst), cache, column, scratch, groups, missed, counters };
+        let view = shared.megaflows.view(&burst);
+        let mut round = Round { view, cache, column, scratch, groups, missed, counters, level };
         round.run::<O, true>(&mut exec, n, &burst);
         let bytes = round.scratch.bytes;
+        if let Some(port) = exec.executor.deferred_pops() {
+            round.pop(&mut exec, port, &burst);
+        }
         // Recirculated packets go round in order of depth, a burst at a time.
         loop {
             exec.executor.take_recirculated(again);
@@ -302,8 +329,10 @@ impl Worker {
         finish(exec.executor, counters, n);
     }
 
-    fn run_program(&mut self, packets: &mut [Packet], program: &Program, now: Nanos, sink: &mut dyn Sink) {
-        let Worker { datapath, reader, executor, counters, again, cache, column, scratch, groups, missed, .. } = self;
+    pub(super) fn run_program(&mut self, packets: &mut [Packet], program: &Program, now: Nanos, sink: &mut dyn Sink) {
+        let Worker { datapath, reader, executor, counters, again, cache, column, scratch, groups, missed, level } =
+            self;
+        let level = *level;
         let shared = &*datapath.shared;
         let burst = reader.enter();
         let published = shared.settings.load(&burst);
@@ -332,7 +361,8 @@ impl Worker {
             }
         }
         exec.run(program, &group[..valid], None);
-        let mut round = Round { view: shared.megaflows.view(&burst), cache, column, scratch, groups, missed, counters };
+        let view = shared.megaflows.view(&burst);
+        let mut round = Round { view, cache, column, scratch, groups, missed, counters, level };
         loop {
             exec.executor.take_recirculated(again);
             let Some(&Recirculated { depth, .. }) = again.first() else { break };
@@ -352,7 +382,15 @@ impl Worker {
 }
 
 fn settings(published: &Published, extract: ExtractOptions, now: Nanos) -> Settings<'_> {
-    Settings { ports: &published.ports, meters: &published.meters, bonds: &published.bonds, extract, now }
+    Settings {
+        ports: &published.ports,
+        meters: &published.meters,
+        bonds: &published.bonds,
+        tunnels: &published.tunnels,
+        sequences: &published.sequences,
+        extract,
+        now,
+    }
 }
 
 #[inline(always)]
@@ -371,6 +409,9 @@ fn count_tally(tally: &Tally, counters: &WorkerCounters) {
     counters.copies_transmitted.add(tally.copies_transmitted);
     counters.moved.add(tally.moved);
     counters.recirculated.add(tally.recirculated);
+    if tally.copies == 0 {
+        return;
+    }
     for (counter, n) in counters.copies_dropped.iter().zip(tally.copies_dropped) {
         if n != 0 {
             counter.add(n);
@@ -387,6 +428,7 @@ struct Round<'a, 'b> {
     groups: &'a mut Groups,
     missed: &'a mut Vec<u16>,
     counters: &'a WorkerCounters,
+    level: Level,
 }
 
 /// What running a group of a round's packets needs, apart from the scratch.
@@ -396,6 +438,8 @@ struct Whole<'a, 'b> {
     column: &'a FlowColumn,
     plain: bool,
     longest: usize,
+    /// Packets that are only to be taken out of a tunnel wait for the round's others.
+    defers: bool,
 }
 
 impl Whole<'_, '_> {
@@ -417,7 +461,13 @@ impl Whole<'_, '_> {
         match entry.value.only_output().filter(|_| !O::STEPS) {
             Some(port) if self.plain => exec.output_plain(port, refs, self.longest),
             Some(port) => exec.output(port, refs),
-            None => exec.run(entry.value.program(burst), refs, self.plain.then_some(self.longest)),
+            None => {
+                let program = entry.value.program(burst);
+                match program.only_pop() {
+                    Some(port) if self.defers && exec.executor.defer_pop(port, refs) => {}
+                    _ => exec.run(program, refs, self.plain.then_some(self.longest)),
+                }
+            }
         }
     }
 }
@@ -428,7 +478,10 @@ impl<'a, 'b> Round<'a, 'b> {
     /// A round of recirculated packets. Not inlined: once in the machine code is enough for the rarer case.
     #[inline(never)]
     fn again<O: Observer>(&mut self, exec: &mut Running<'_, '_, O>, n: usize, burst: &Burst<'_>) {
-        self.run::<O, false>(exec, n, burst);
+        self.level.run(
+            #[inline(always)]
+            || self.run::<O, false>(exec, n, burst),
+        );
     }
 
     /// A round over the packets in `refs`. In the `FIRST` round these are the batch's own, in order.
@@ -439,10 +492,23 @@ impl<'a, 'b> Round<'a, 'b> {
         if O::ACTIVE {
             exec.outside.observer.round(n);
         }
-        let one_flow = self.extract::<O, FIRST>(exec, n);
+        let one_flow = if FIRST { self.extract(exec, n) } else { self.extract_again(exec, n) };
         if O::ACTIVE {
             exec.outside.observer.stage(Stage::Extract);
         }
+        self.carry_on::<O, FIRST>(exec, n, one_flow, false, burst);
+    }
+
+    /// What comes after extraction. With `bare`, of a later round, the packets' tunnel metadata is in the scratch alone.
+    #[inline(always)]
+    fn carry_on<O: Observer, const FIRST: bool>(
+        &mut self,
+        exec: &mut Running<'_, '_, O>,
+        n: usize,
+        one_flow: bool,
+        mut bare: bool,
+        burst: &Burst<'_>,
+    ) {
         self.scratch.outs = 0;
         if one_flow && n != 0 {
             if let Some(number) = self.exact_once(n) {
@@ -451,7 +517,11 @@ impl<'a, 'b> Round<'a, 'b> {
                     self.scratch.flow[..n].fill(number);
                     self.tell(exec, 0..n as u16, Tier::Exact);
                 }
-                self.one_flow(exec, number, n, burst);
+                if !FIRST {
+                    let outputs = self.view.flow(number).is_some_and(|flow| flow.value.only_output().is_some());
+                    self.keep_or_shed(exec, n, bare, outputs);
+                }
+                self.one_flow::<O, FIRST>(exec, number, n, burst);
                 if O::ACTIVE {
                     exec.outside.observer.stage(Stage::Execute);
                 }
@@ -465,6 +535,10 @@ impl<'a, 'b> Round<'a, 'b> {
             self.tell(exec, 0..n as u16, Tier::Exact);
         }
         if !self.missed.is_empty() {
+            if !FIRST && bare {
+                self.keep_or_shed(exec, n, true, false);
+                bare = false;
+            }
             let asked = if O::ACTIVE { self.missed.clone() } else { Vec::new() };
             self.megaflow();
             if O::ACTIVE {
@@ -478,8 +552,11 @@ impl<'a, 'b> Round<'a, 'b> {
                 }
             }
         }
+        if !FIRST {
+            self.keep_or_shed(exec, n, bare, self.scratch.outs == n);
+        }
         if !O::STEPS && self.scratch.plain && self.scratch.outs == n && n != 0 {
-            self.forward(exec, n);
+            self.forward::<O, FIRST>(exec, n);
         } else {
             self.execute::<O, FIRST>(exec, n, burst);
         }
@@ -488,25 +565,160 @@ impl<'a, 'b> Round<'a, 'b> {
         }
     }
 
+    /// Takes the packets that wait for it out of the tunnel of `port`, and gives them their second round. Those that are nothing out of the
+    /// ordinary, most of them, never get a place for rarer metadata nor go through the list of those that recirculate.
+    #[inline(never)]
+    fn pop<O: Observer>(&mut self, exec: &mut Running<'_, '_, O>, port: u32, burst: &Burst<'_>) {
+        let n = exec.executor.take_pops(&mut self.scratch.refs);
+        let tunnels = exec.settings.tunnels;
+        let Some(tunnel) = tunnels.get(&port) else {
+            return exec.tunnel_pop(port, &self.scratch.refs[..n]);
+        };
+        exec.depth = 1;
+        self.level.run(
+            #[inline(always)]
+            || self.pop_and_carry_on(exec, tunnel, port, n, burst),
+        );
+        exec.depth = 0;
+    }
+
+    #[inline(always)]
+    fn pop_and_carry_on<O: Observer>(
+        &mut self,
+        exec: &mut Running<'_, '_, O>,
+        tunnel: &Tunnel,
+        port: u32,
+        n: usize,
+        burst: &Burst<'_>,
+    ) {
+        // A loop for each kind, and one for each half of the work: what a loop needs should be in registers.
+        let popped = match tunnel.kind {
+            Kind::Vxlan => self.pop_usual(exec, Kind::Vxlan, tunnel, port, n),
+            kind => self.pop_usual(exec, kind, tunnel, port, n),
+        };
+        let n = self.extract_popped(exec, popped);
+        if n == 0 {
+            return;
+        }
+        exec.executor.tally.recirculated += n as u64;
+        (self.scratch.plain, self.scratch.sheds) = (false, true);
+        let first = self.scratch.lines[0];
+        let differing = self.scratch.lines[..n].iter().fold(0, |d, lines| d | lines ^ first);
+        let one_flow = if differing == 0 {
+            self.hash_or_compare(n, first)
+        } else {
+            self.hash_all(n);
+            false
+        };
+        self.carry_on::<O, false>(exec, n, one_flow, true, burst);
+    }
+
+    /// Takes the first `n` packets of `refs` out of the tunnel. Those that are out of the ordinary go their own way; returns how many are
+    /// left, at the front of `refs`, `lines` and `more`.
+    #[inline(always)]
+    fn pop_usual<O: Observer>(
+        &mut self,
+        exec: &mut Running<'_, '_, O>,
+        kind: Kind,
+        tunnel: &Tunnel,
+        port: u32,
+        n: usize,
+    ) -> usize {
+        let Scratch { more, lines, refs, .. } = &mut *self.scratch;
+        let mut kept = 0;
+        for i in 0..n.min(BURST_MAX) {
+            let r = refs[i];
+            let packet = &mut exec.batch[r as usize];
+            match tunnel::pop_usual(packet, &mut more[kept], kind, &tunnel.options, port) {
+                Some(filled) => {
+                    lines[kept] = LINE_BASE | filled;
+                    refs[kept] = r;
+                    kept += 1;
+                }
+                None => {
+                    exec.depth = 0;
+                    exec.tunnel_pop(port, &[r]);
+                    exec.depth = 1;
+                }
+            }
+        }
+        kept
+    }
+
+    /// The base lines of the first `n` packets, which are just out of a tunnel. Those of a rarer kind are to be looked up with others of their
+    /// depth; returns how many are left, at the front.
+    #[inline(always)]
+    fn extract_popped<O: Observer>(&mut self, exec: &mut Running<'_, '_, O>, n: usize) -> usize {
+        let Scratch { base, more, lines, refs, len: lens, .. } = &mut *self.scratch;
+        let (mut tcp_flags, mut longest, mut bytes, mut kept) = (0, 0, 0, 0);
+        for i in 0..n.min(BURST_MAX) {
+            let r = refs[i];
+            let packet = &mut exec.batch[r as usize];
+            let len = packet.len();
+            let Some(line) = extract_base(packet) else {
+                if exec.give_tunnel(r, &more[i], lines[i]) {
+                    exec.look_up_again(r, 1);
+                } else {
+                    exec.end(r, Fate::Dropped(DropReason::NoBuffer));
+                }
+                continue;
+            };
+            base[kept] = line;
+            lens[kept] = len as u16;
+            tcp_flags |= line[3];
+            longest = longest.max(len);
+            bytes += len as u64;
+            if kept != i {
+                (refs[kept], lines[kept]) = (r, lines[i]);
+                more.copy_within(i..=i, kept);
+            }
+            kept += 1;
+        }
+        self.scratch.tcp_flags = tcp_flags & TCP_FLAGS_WORD;
+        (self.scratch.longest, self.scratch.bytes) = (longest, bytes);
+        kept
+    }
+
+    /// Of a later round all of whose packets have the same `lines` of their keys: their hashes, or true if they look the same to all flows.
+    #[inline(always)]
+    fn hash_or_compare(&mut self, n: usize, lines: LineSet) -> bool {
+        let (view, cache) = (self.view, self.cache.view());
+        let Scratch { base, more, hash, patience, .. } = &mut *self.scratch;
+        if !view.differ_beyond(&more[..n], lines) {
+            if patience[1] == 0 {
+                if !view.differ(&base[..n]) {
+                    return true;
+                }
+                patience[1] = PATIENCE;
+            }
+            view.cache_hashes(&base[..n], &more[0], lines, |i, it| {
+                hash[i] = it;
+                cache.prefetch(it);
+            });
+        } else {
+            self.hash_all(n);
+        }
+        false
+    }
+
     /// Keys of the packets in `refs`, and their hashes unless all packets look the same to every installed flow: then
     /// this returns true, and one lookup serves them all. Invalid packets are ended; their `lines` are 0.
     #[inline(always)]
-    fn extract<O: Observer, const FIRST: bool>(&mut self, exec: &mut Running<'_, '_, O>, n: usize) -> bool {
+    fn extract<O: Observer>(&mut self, exec: &mut Running<'_, '_, O>, n: usize) -> bool {
         for i in 0..n.min(AHEAD) {
             exec.packet(self.scratch.refs[i]).prefetch();
         }
         let (mut tcp_flags, mut longest, mut bytes) = (0, 0, 0);
         // Comparing with the first packet is a third of the work of hashing and looking up. It is tried only where the last
         // round suggests that it will do.
-        let mut comparing = self.scratch.expect_one_flow;
+        let mut comparing = self.scratch.patience[0] == 0;
         let view = self.view;
-        self.scratch.plain = FIRST;
+        self.scratch.plain = true;
         for i in 0..n {
             if i + AHEAD < n {
-                let ahead = if FIRST { &mut exec.batch[i + AHEAD] } else { exec.packet(self.scratch.refs[i + AHEAD]) };
-                ahead.prefetch();
+                exec.batch[i + AHEAD].prefetch();
             }
-            let packet = if FIRST { &mut exec.batch[i] } else { exec.packet(self.scratch.refs[i]) };
+            let packet = &mut exec.batch[i];
             self.scratch.len[i] = packet.len() as u16;
             longest = longest.max(packet.len());
             bytes += packet.len() as u64;
@@ -535,9 +747,92 @@ impl<'a, 'b> Round<'a, 'b> {
         self.scratch.bytes = bytes;
         if comparing && self.view.differ(&self.scratch.base[..n]) {
             self.hash_all(n);
+            self.scratch.patience[0] = PATIENCE;
             comparing = false;
         }
         comparing
+    }
+
+    /// As `extract`, of a later round: most packets have just come out of one tunnel, and their headers are at hand.
+    #[inline(always)]
+    fn extract_again<O: Observer>(&mut self, exec: &mut Running<'_, '_, O>, n: usize) -> bool {
+        let (mut tcp_flags, mut longest, mut bytes) = (0, 0, 0);
+        let (mut extras, mut told) = (0, 0);
+        // So many packets from the front are of one kind: with a tunnel line, or without.
+        let (mut alike, mut kind) = (0, LINE_BASE);
+        self.scratch.plain = false;
+        for i in 0..n {
+            let r = self.scratch.refs[i];
+            extras |= u16::from(r >= EXTRA_BASE);
+            let (packet, ext) = exec.packet_and_ext(r);
+            let len = packet.len();
+            self.scratch.len[i] = len as u16;
+            longest = longest.max(len);
+            bytes += len as u64;
+            let (known, lines) = if packet.ext == 0 {
+                (extract_base(packet), LINE_BASE)
+            } else {
+                // What the sink is told of when it goes.
+                told |= u32::from(ext.cut) | ext.skb_priority | u32::from(ext.lines & !(LINE_TUNNEL | LINE_OPTIONS));
+                let tunnel = &mut self.scratch.more[i].tunnel;
+                (extract_base_and_tunnel(packet, ext, tunnel), LINE_BASE | LINE_TUNNEL)
+            };
+            match known {
+                Some(line) => {
+                    tcp_flags |= line[3];
+                    self.scratch.base[i] = line;
+                    self.scratch.lines[i] = lines;
+                    if i == 0 {
+                        kind = lines;
+                    }
+                    if alike == i && lines == kind {
+                        alike += 1;
+                    } else {
+                        self.scratch.hash[i] = self.view.cache_hash(self.key(i as u16));
+                    }
+                }
+                None => self.scratch.hash[i] = self.extract_any(exec, r, i, &mut tcp_flags),
+            }
+        }
+        self.scratch.tcp_flags = tcp_flags & TCP_FLAGS_WORD;
+        self.scratch.longest = longest;
+        self.scratch.bytes = bytes;
+        self.scratch.sheds = extras == 0 && told == 0;
+        if alike == n {
+            return self.hash_or_compare(n, kind);
+        }
+        for i in 0..alike {
+            self.scratch.hash[i] = self.view.cache_hash(self.key(i as u16));
+        }
+        let cache = self.cache.view();
+        self.scratch.hash[..n].iter().for_each(|&hash| cache.prefetch(hash));
+        false
+    }
+
+    /// Of a later round. If all its packets are only `output`, their rarer metadata is not needed any more, and without it they are as plain as
+    /// those of a first round, unless one of them is a copy or is to be cut. Else those that are `bare` get a place for it.
+    #[inline(always)]
+    fn keep_or_shed<O: Observer>(&mut self, exec: &mut Running<'_, '_, O>, n: usize, bare: bool, output: bool) {
+        if !output {
+            if bare {
+                self.keep(exec, n);
+            }
+        } else if self.scratch.sheds {
+            if !bare {
+                self.scratch.refs[..n].iter().for_each(|&r| exec.free_ext(r));
+            }
+            self.scratch.plain = true;
+        }
+    }
+
+    /// Gives `n` packets a place for their tunnel metadata. There are as many places as packets can be.
+    #[inline(never)]
+    fn keep<O: Observer>(&mut self, exec: &mut Running<'_, '_, O>, n: usize) {
+        for i in 0..n {
+            let (r, lines) = (self.scratch.refs[i], self.scratch.lines[i]);
+            let given = exec.give_tunnel(r, &self.scratch.more[i], lines);
+            debug_assert!(given, "the batch and its copies fit the table");
+        }
     }
 
     /// The hashes of the first `n` packets, which the round left out in vain.
@@ -560,7 +855,11 @@ impl<'a, 'b> Round<'a, 'b> {
         let hit = match self.view.flow(number) {
             // The packets look the same to the flows of the burst's beginning. One that is newer may tell them apart: its number, reused,
             // can be in the cache.
-            Some(flow) => flow.matches(key) && self.view.knows_base_of(flow),
+            Some(flow) => {
+                flow.matches(key)
+                    && self.view.knows_base_of(flow)
+                    && (key.lines == LINE_BASE || self.view.knows_beyond_of(flow))
+            }
             None => false,
         };
         if hit {
@@ -639,7 +938,7 @@ impl<'a, 'b> Round<'a, 'b> {
                 Some(found)
                     if lines[i] != 0
                         && found.matches_base(&base[i])
-                        && (found.is_base() || further(found, &base[i], lines[i], &more[i])) =>
+                        && (found.is_base() || beyond_base(found, &base[i], lines[i], &more[i])) =>
                 {
                     found
                 }
@@ -667,7 +966,7 @@ impl<'a, 'b> Round<'a, 'b> {
     /// Counts and outputs a round all of whose packets go to the port in `out` and nowhere else. Packets in a row for one port are
     /// queued together; to group them by flow would cost more than it saves.
     #[inline(always)]
-    fn forward<O: Observer>(&mut self, exec: &mut Running<'_, '_, O>, n: usize) {
+    fn forward<O: Observer, const FIRST: bool>(&mut self, exec: &mut Running<'_, '_, O>, n: usize) {
         let (cells, now) = (self.column.cells(), exec.settings.now);
         let Scratch { base, flow, out, len, tcp_flags, .. } = &*self.scratch;
         let (first, first_flow) = (out[0], flow[0]);
@@ -684,7 +983,7 @@ impl<'a, 'b> Round<'a, 'b> {
         } else {
             (0..n).for_each(|i| each(i, tcp_flags_of(base[i][3] & TCP_FLAGS_WORD)));
         }
-        self.scratch.expect_one_flow = flows == 0;
+        self.scratch.learn::<FIRST>(flows == 0);
         let scratch = &*self.scratch;
         if ports == 0 {
             return exec.output_plain(first, &scratch.refs[..n], scratch.longest);
@@ -751,10 +1050,10 @@ impl<'a, 'b> Round<'a, 'b> {
     fn execute<O: Observer, const FIRST: bool>(&mut self, exec: &mut Running<'_, '_, O>, n: usize, burst: &Burst<'_>) {
         let first = self.scratch.flow[0];
         let others = self.scratch.flow[..n].iter().fold(0, |d, f| d | f ^ first);
-        self.scratch.expect_one_flow = others == 0;
+        self.scratch.learn::<FIRST>(others == 0);
         if others == 0 {
             if first != NO_FLOW && n != 0 {
-                self.one_flow(exec, first, n, burst);
+                self.one_flow::<O, FIRST>(exec, first, n, burst);
             }
             return;
         }
@@ -763,9 +1062,15 @@ impl<'a, 'b> Round<'a, 'b> {
 
     /// Counts and runs the whole round as one group.
     #[inline(always)]
-    fn one_flow<O: Observer>(&mut self, exec: &mut Running<'_, '_, O>, number: u32, n: usize, burst: &Burst<'_>) {
+    fn one_flow<O: Observer, const FIRST: bool>(
+        &mut self,
+        exec: &mut Running<'_, '_, O>,
+        number: u32,
+        n: usize,
+        burst: &Burst<'_>,
+    ) {
         let (bytes, flags) = (self.scratch.bytes, self.scratch.tcp_flags);
-        self.whole().group(exec, number, &self.scratch.refs[..n], bytes, flags, burst);
+        self.whole::<O, FIRST>().group(exec, number, &self.scratch.refs[..n], bytes, flags, burst);
     }
 
     /// The round's packets are of several flows.
@@ -822,14 +1127,14 @@ impl<'a, 'b> Round<'a, 'b> {
                 flags |= self.scratch.base[i][3];
                 *out = self.scratch.refs[i];
             }
-            self.whole().group(exec, number, &refs[..members.len()], bytes, flags & TCP_FLAGS_WORD, burst);
+            self.whole::<O, FIRST>().group(exec, number, &refs[..members.len()], bytes, flags & TCP_FLAGS_WORD, burst);
         }
     }
 
     /// Each packet of the round has its own flow.
     #[inline(always)]
     fn singles<O: Observer, const FIRST: bool>(&mut self, exec: &mut Running<'_, '_, O>, n: usize, burst: &Burst<'_>) {
-        let whole = self.whole();
+        let whole = self.whole::<O, FIRST>();
         for i in 0..n {
             let number = self.scratch.flow[i];
             if number == NO_FLOW {
@@ -843,8 +1148,9 @@ impl<'a, 'b> Round<'a, 'b> {
 
     /// What running a group needs.
     #[inline(always)]
-    fn whole(&self) -> Whole<'a, 'b> {
-        Whole { view: self.view, column: self.column, plain: self.scratch.plain, longest: self.scratch.longest }
+    fn whole<O: Observer, const FIRST: bool>(&self) -> Whole<'a, 'b> {
+        let Scratch { plain, longest, .. } = *self.scratch;
+        Whole { view: self.view, column: self.column, plain, longest, defers: FIRST && plain && !O::ACTIVE }
     }
 
     /// Tells an observer about those of `positions` whose flow `tier` has just found.
@@ -859,6 +1165,13 @@ impl<'a, 'b> Round<'a, 'b> {
             }
         }
     }
+}
+
+/// True if the flow, which looks at further lines, matches in them.
+#[inline(always)]
+fn beyond_base(flow: &Entry<FlowValue>, base: &Line, lines: LineSet, more: &FlowKey) -> bool {
+    let at_hand = if lines & LINE_TUNNEL != 0 { flow.matches_tunnel(more, lines) } else { None };
+    at_hand.unwrap_or_else(|| further(flow, base, lines, more))
 }
 
 /// Packets whose flow was removed after it had been found, earlier in this burst: another flow may match them, else they go up.
@@ -1050,6 +1363,31 @@ impl<O: Observer> Outside for Outer<'_, O> {
             Answer::Consumed => Err(Fate::Upcall),
             Answer::Queue => Err(self.queue(packet, &key, Some(request), is_copy)),
             Answer::Refuse => Err(Fate::Dropped(DropReason::UpcallRefused)),
+            Answer::Drop(reason) => Err(Fate::Dropped(reason)),
+        }
+    }
+
+    fn undeliverable(
+        &mut self,
+        tunnel: u32,
+        obstacle: Obstacle,
+        packet: &mut Packet,
+        ext: Option<&Ext>,
+        is_copy: bool,
+    ) -> Result<Vec<Action>, Fate> {
+        let reason = match obstacle {
+            Obstacle::Unresolved => DropReason::Unresolved,
+            Obstacle::TooBig { .. } => DropReason::TooBig,
+        };
+        let (Some(handler), true) = (&self.published.handler, self.published.upcalls_enabled) else {
+            return Err(Fate::Dropped(reason));
+        };
+        let key = extract::extract_whole(packet, ext, self.datapath.shared.extract).map_err(Fate::Dropped)?;
+        match handler.undeliverable(Undeliverable { packet, ext, key: &key, is_copy, tunnel, obstacle, now: self.now })
+        {
+            Answer::Execute { actions, .. } => Ok(actions),
+            Answer::Consumed => Err(Fate::Upcall),
+            Answer::Queue | Answer::Refuse => Err(Fate::Dropped(reason)),
             Answer::Drop(reason) => Err(Fate::Dropped(reason)),
         }
     }

@@ -63,6 +63,19 @@ pub enum Action {
     PushNsh(Nsh),
     /// Remove the NSH header.
     PopNsh,
+    /// Put ready-made outer headers in front: `OVS_ACTION_ATTR_TUNNEL_PUSH`. Lengths, checksums and the UDP source port are filled in.
+    TunnelPush(Box<TunnelPush>),
+    /// Take the outer headers off, note them in the packet's tunnel metadata, and look the packet up again as one that came in
+    /// on this tunnel port.
+    TunnelPop(u32),
+    /// Put the outer headers of a tunnel of the datapath in front, and send the packet its way. Whoever answers upcalls is asked if that way is
+    /// not known or the packet is too long for it.
+    Encap {
+        /// The tunnel's number.
+        tunnel: u32,
+        /// The identifier, in place of the tunnel's own.
+        id: Option<u32>,
+    },
     /// Decrement TTL or hop limit; a packet whose value is 1 or 0 is dropped.
     DecTtl,
     /// Look the packet up again with this recirculation id.
@@ -111,6 +124,22 @@ pub struct Userspace {
     pub egress_tun_port: Option<u32>,
     /// `OVS_USERSPACE_ATTR_ACTIONS`: the handler wants the flow's actions too.
     pub actions: bool,
+}
+
+/// Bytes of outer headers in `tnl_push` at most, as in Open vSwitch.
+pub const TUNNEL_HEADER_MAX: usize = 512;
+
+/// Parameters of `tnl_push`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TunnelPush {
+    /// The tunnel port whose traffic it is.
+    pub tnl_port: u32,
+    /// The port that the outer packet belongs to from now on.
+    pub out_port: u32,
+    /// `OVS_VPORT_TYPE_*`.
+    pub tnl_type: u32,
+    /// Ethernet, IP, and the tunnel's headers: at most 512 bytes.
+    pub header: Vec<u8>,
 }
 
 /// Algorithms of `hash`.

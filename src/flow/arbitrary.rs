@@ -3,6 +3,10 @@
 //!
 //! Values come from small domains about as often as from all of their type, so that flows and packets meet.
 
+mod outer;
+
+pub use outer::tunnel_push;
+
 use proptest::array::{uniform4, uniform6, uniform16};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -451,6 +455,9 @@ fn leaf_action() -> impl Strategy<Value = Action> {
         6 => (0..4u32).prop_map(Action::Output),
         4 => set_field().prop_map(Action::Set),
         1 => word().prop_map(Action::LbOutput),
+        2 => tunnel_push().prop_map(|push| Action::TunnelPush(Box::new(push))),
+        1 => (0..4u32).prop_map(Action::TunnelPop),
+        1 => (0..4u32, any::<Option<u32>>()).prop_map(|(tunnel, id)| Action::Encap { tunnel, id }),
         1 => userspace.prop_map(|(pid, userdata, egress_tun_port, actions)| {
             Action::Userspace(Userspace { pid, userdata, egress_tun_port, actions })
         }),

@@ -147,6 +147,8 @@ attributes! {
         TUNNEL_POP = WYE_FIRST + 1,
         /// as Wye numbers it.
         LB_OUTPUT = WYE_FIRST + 2,
+        /// Wye's own.
+        ENCAP = WYE_FIRST + 3,
     }
 }
 
@@ -198,3 +200,23 @@ pub const HASH_ALG_L4: u32 = 0;
 pub const HASH_ALG_SYM_L4: u32 = 1;
 /// The port number that means "no port" (`ODPP_NONE`): what a key without `OVS_KEY_ATTR_IN_PORT` has.
 pub const PORT_NONE: u32 = u32::MAX;
+
+/// `enum ovs_vport_type`: the kinds of tunnels, as `tnl_push` names them.
+pub mod vport_type {
+    /// `OVS_VPORT_TYPE_GRE`
+    pub const GRE: u32 = 3;
+    /// `OVS_VPORT_TYPE_VXLAN`
+    pub const VXLAN: u32 = 4;
+    /// `OVS_VPORT_TYPE_GENEVE`
+    pub const GENEVE: u32 = 5;
+    /// `OVS_VPORT_TYPE_ERSPAN`
+    pub const ERSPAN: u32 = 107;
+    /// `OVS_VPORT_TYPE_IP6ERSPAN`
+    pub const IP6ERSPAN: u32 = 108;
+    /// `OVS_VPORT_TYPE_IP6GRE`
+    pub const IP6GRE: u32 = 109;
+    /// `OVS_VPORT_TYPE_GTPU`
+    pub const GTPU: u32 = 110;
+    /// `OVS_VPORT_TYPE_SRV6`
+    pub const SRV6: u32 = 112;
+}

@@ -63,6 +63,12 @@ impl Ext {
         ext
     }
 
+    /// Makes it say nothing. Parts that `lines` does not name keep what they hold.
+    #[inline(always)]
+    pub fn clear(&mut self) {
+        (self.skb_priority, self.cut, self.lines) = (0, 0, 0);
+    }
+
     /// True when it says nothing.
     pub fn is_empty(&self) -> bool {
         self.skb_priority == 0 && self.cut == 0 && self.lines == 0

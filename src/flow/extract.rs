@@ -12,7 +12,7 @@ use zerocopy::byteorder::network_endian::{U16, U32};
 use super::ext::Ext;
 use super::key::{
     FRAG_ANY, FRAG_LATER, FlowKey, LINE_BASE, LINE_IPV6, LINE_MISC, LINE_NSH, LINE_OPTIONS, LINE_TUNNEL, Line, LineSet,
-    VLAN_PRESENT,
+    TunnelLine, VLAN_PRESENT,
 };
 use crate::packet::buffer::NONE;
 use crate::packet::{DropReason, Packet, PacketFlags};
@@ -484,7 +484,24 @@ fn load64(bytes: &[u8; 42], at: usize) -> u64 {
 /// The line is the same as [`extract`] would write, which a property test asserts.
 #[inline(always)]
 pub fn extract_base(packet: &mut Packet) -> Option<Line> {
-    if cfg!(target_endian = "big") || packet.ext != 0 || packet.flags.contains(PacketFlags::LAYER3) {
+    if packet.ext != 0 { None } else { base_line(packet) }
+}
+
+/// As [`extract_base`] for a packet whose rarer metadata, `ext`, is of a tunnel alone: writes the tunnel's line to `tunnel` too.
+#[inline(always)]
+pub fn extract_base_and_tunnel(packet: &mut Packet, ext: &Ext, tunnel: &mut TunnelLine) -> Option<Line> {
+    if ext.lines != LINE_TUNNEL {
+        return None;
+    }
+    let mut line = base_line(packet)?;
+    line[7] |= u64::from(ext.skb_priority) << 32;
+    *tunnel = ext.tunnel;
+    Some(line)
+}
+
+#[inline(always)]
+fn base_line(packet: &mut Packet) -> Option<Line> {
+    if cfg!(target_endian = "big") || packet.flags.contains(PacketFlags::LAYER3) {
         return None;
     }
     let data = packet.data();

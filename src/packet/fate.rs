@@ -65,6 +65,22 @@ drop_reasons! {
     Storm = 20, "storm";
     /// The engine shuts down or was poisoned by a caught panic.
     Shutdown = 21, "shutdown";
+    /// A tunnel packet whose outer or tunnel header is cut off, contradicts itself, or has a version or flags that are not in use.
+    TunnelHeader = 22, "tunnel_header";
+    /// A tunnel packet whose outer checksum is wrong, or missing where it must not be.
+    TunnelChecksum = 23, "tunnel_checksum";
+    /// A fragment of a tunnel packet: it would have to be reassembled first.
+    TunnelFragment = 24, "tunnel_fragment";
+    /// A tunnel packet with an option or extension header that must be understood and is not (RFC 8926 §3.5, 3GPP TS 29.281 §5.2.1).
+    TunnelOption = 25, "tunnel_option";
+    /// A tunnel packet marked "congestion experienced" around one whose transport cannot be told (RFC 6040 §4.2).
+    TunnelEcn = 26, "tunnel_ecn";
+    /// `tunnel_pop` or `encap` with a tunnel that does not exist.
+    UnknownTunnel = 27, "unknown_tunnel";
+    /// `encap` into a tunnel whose way is not known.
+    Unresolved = 28, "unresolved";
+    /// `encap` of a packet that is too long for the tunnel's way.
+    TooBig = 29, "too_big";
 }
 
 impl DropReason {

@@ -55,6 +55,29 @@ impl Sum {
         Sum(self.0 + u64::from(fold(low)) + u64::from(fold(high)))
     }
 
+    /// Adds `bytes` and `rest` as if they were one; `bytes` must be of even length.
+    #[inline]
+    #[must_use]
+    pub fn both(self, bytes: &[u8], rest: &[u8]) -> Sum {
+        debug_assert!(bytes.len().is_multiple_of(2), "only the last slice may be odd");
+        self.bytes(bytes).bytes(rest)
+    }
+
+    /// The sum folded to 16 bits, so that [`Sum::finish_with`] is short.
+    #[inline(always)]
+    #[must_use]
+    pub const fn folded(self) -> Sum {
+        Sum(fold(self.0) as u64)
+    }
+
+    /// The checksum with one word more, of a sum that is [`folded`](Sum::folded).
+    #[inline(always)]
+    pub const fn finish_with(self, word: u16) -> u16 {
+        let sum = self.0 as u32 + word.to_be() as u32;
+        // At most 0x1fffe: one end-around carry is all there can be.
+        u16::from_be(!(((sum & 0xffff) + (sum >> 16)) as u16))
+    }
+
     /// The checksum: the complement of the sum, as a number.
     #[inline(always)]
     pub const fn finish(self) -> u16 {
@@ -66,6 +89,15 @@ impl Sum {
 #[inline]
 pub fn of(bytes: &[u8]) -> u16 {
     Sum::default().bytes(bytes).finish()
+}
+
+/// True if the checksum of an IPv4 header without options is right.
+#[inline(always)]
+pub fn is_right_v4(header: &[u8; 20]) -> bool {
+    let (words, _) = header.as_chunks::<4>();
+    let sum: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
+    // Folding keeps a number's residue modulo 0xffff, and to divide by a constant is shorter. An IPv4 header's sum is not 0.
+    sum.is_multiple_of(0xffff)
 }
 
 /// The IPv4 pseudo-header (RFC 793 §3.1, RFC 768); `len` is that of the transport header and data.
@@ -178,6 +210,13 @@ mod tests {
             sum = (sum & 0xffff) + (sum >> 16);
         }
         !(sum as u16)
+    }
+
+    #[test]
+    fn a_folded_sum_gives_the_same_checksum() {
+        for (sum, word) in [(0, 0), (0xffff, 0xffff), (0xffff, 1), (0x1_2345_6789, 0x8000), (u64::MAX >> 8, 0xfffe)] {
+            assert_eq!(Sum(sum).folded().finish_with(word), Sum(sum).word(word).finish(), "{sum:x} {word:x}");
+        }
     }
 
     #[test]

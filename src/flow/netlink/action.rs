@@ -1,6 +1,6 @@
 //! `OVS_ACTION_ATTR_*` ⇄ [`Actions`].
 
-use super::super::action::{Action, Actions, HashAlgorithm, Nsh, Userspace};
+use super::super::action::{Action, Actions, HashAlgorithm, Nsh, TUNNEL_HEADER_MAX, TunnelPush, Userspace};
 use super::super::attr::{self, action as a, check_pkt_len, dec_ttl, nsh as n, sample, userspace};
 use super::nsh::{MDTYPE_1, MDTYPE_2};
 use super::wire::{
@@ -116,6 +116,16 @@ fn decode(number: u16, payload: &[u8], depth: usize) -> Result<Action, CodecErro
             }
         }
         a::DROP => Ok(Action::Drop(word()?)),
+        a::TUNNEL_PUSH => decode_tunnel_push(payload).map(|push| Action::TunnelPush(Box::new(push))),
+        a::TUNNEL_POP => Ok(Action::TunnelPop(word()?)),
+        a::ENCAP => match payload.len() {
+            4 => Ok(Action::Encap { tunnel: word()?, id: None }),
+            _ => {
+                let bytes: [u8; 8] = fixed(number, payload)?;
+                let [tunnel, id] = [part(&bytes, 0), part(&bytes, 4)].map(u32::from_ne_bytes);
+                Ok(Action::Encap { tunnel, id: Some(id) })
+            }
+        },
         a::LB_OUTPUT => Ok(Action::LbOutput(word()?)),
         _ if a::name(number).is_some() => Err(ACTION.error(number, Fault::Unsupported(""))),
         _ => Err(ACTION.error(number, Fault::Unknown)),
@@ -131,6 +141,38 @@ fn decode_userspace(payload: &[u8]) -> Result<Userspace, CodecError> {
         egress_tun_port: set.take_u32(userspace::EGRESS_TUN_PORT)?,
         actions: set.take_array::<0>(userspace::ACTIONS)?.is_some(),
     })
+}
+
+/// Reads `struct ovs_action_push_tnl`: four words, then an array of 512 bytes. What stands in the array behind the header is of no use
+/// and may be left out.
+fn decode_tunnel_push(payload: &[u8]) -> Result<TunnelPush, CodecError> {
+    let error = |fault| Err(ACTION.error(a::TUNNEL_PUSH, fault));
+    let Some((words, array)) = payload.split_first_chunk::<16>() else {
+        return error(Fault::LengthRule { got: payload.len(), want: "16 and the header" });
+    };
+    let [tnl_port, out_port, len, tnl_type] = core::array::from_fn(|i| u32::from_ne_bytes(part(words, 4 * i)));
+    match array.get(..len as usize) {
+        Some(header) if array.len() <= TUNNEL_HEADER_MAX => {
+            Ok(TunnelPush { tnl_port, out_port, tnl_type, header: header.to_vec() })
+        }
+        _ => error(Fault::LengthRule { got: payload.len(), want: "16 and the header, which has at most 512 bytes" }),
+    }
+}
+
+fn encode_tunnel_push(push: &TunnelPush, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    let len = push.header.len();
+    if len > TUNNEL_HEADER_MAX {
+        let want = "16 and the header, which has at most 512 bytes";
+        return Err(ACTION.error(a::TUNNEL_PUSH, Fault::LengthRule { got: 16 + len, want }));
+    }
+    nested(out, a::TUNNEL_PUSH, |out| {
+        for word in [push.tnl_port, push.out_port, len as u32, push.tnl_type] {
+            out.extend_from_slice(&word.to_ne_bytes());
+        }
+        out.extend_from_slice(&push.header);
+        out.resize(out.len() + TUNNEL_HEADER_MAX - len, 0);
+    });
+    Ok(())
 }
 
 fn decode_push_nsh(payload: &[u8]) -> Result<Nsh, CodecError> {
@@ -236,6 +278,12 @@ fn encode(action: &Action, depth: usize, out: &mut Vec<u8>) -> Result<(), CodecE
         Action::PopEth => put(out, a::POP_ETH, &[]),
         Action::PushNsh(nsh) => encode_push_nsh(nsh, out)?,
         Action::PopNsh => put(out, a::POP_NSH, &[]),
+        Action::TunnelPush(push) => encode_tunnel_push(push, out)?,
+        Action::TunnelPop(port) => put(out, a::TUNNEL_POP, &port.to_ne_bytes()),
+        Action::Encap { tunnel, id } => {
+            let words = [Some(*tunnel), *id];
+            put(out, a::ENCAP, &words.into_iter().flatten().flat_map(u32::to_ne_bytes).collect::<Vec<u8>>());
+        }
         Action::DecTtl => nest(out, a::DEC_TTL, &|out| {
             put(out, dec_ttl::ACTION, &[]);
             Ok(())

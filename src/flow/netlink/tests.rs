@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::super::action::{Action, Masked, SetField};
+use super::super::action::{Action, Masked, SetField, TunnelPush};
 use super::super::arbitrary::{actions, differences, flow, mask_of};
 use super::super::attr::{action as a, key as k, tunnel as t};
 use super::super::key::{FRAG_ANY, FRAG_LATER, FlowKey, FlowMask, TUNNEL_GENEVE, TUNNEL_KEY, VLAN_PRESENT};
@@ -286,13 +286,31 @@ fn set_is_masked_only_when_it_has_to_be() {
 fn actions_that_wye_lacks_are_named() {
     let error = |number| decode_actions(&list(&[(number, &[])])).unwrap_err().to_string();
     assert_eq!(error(a::CT), "OVS_ACTION_ATTR_CT is not supported");
-    assert_eq!(error(a::TUNNEL_PUSH), "OVS_ACTION_ATTR_TUNNEL_PUSH is not supported");
+    assert_eq!(error(a::TUNNEL_PUSH), "OVS_ACTION_ATTR_TUNNEL_PUSH has 0 bytes, but should have 16 and the header");
     assert_eq!(error(999), "OVS_ACTION_ATTR_999 is not known");
     assert_eq!(error(a::OUTPUT), "OVS_ACTION_ATTR_OUTPUT has 0 bytes, but should have 4");
     let tcp_proto = [[0u8; 12], [0, 0, 0, 0, 0, 0, 0, 0, 255, 0, 0, 0]].concat();
     let set = list(&[(k::IPV4, &tcp_proto)]);
     let error = decode_actions(&list(&[(a::SET_MASKED, &set)])).unwrap_err().to_string();
     assert_eq!(error, "OVS_KEY_ATTR_IPV4 is not supported as to the protocol in a set action");
+}
+
+#[test]
+fn headers_to_push_must_be_in_their_array() {
+    let push = |len: u32, array: &[u8]| {
+        let words = [6, 1, len, 4].map(u32::to_ne_bytes).concat();
+        decode_actions(&list(&[(a::TUNNEL_PUSH, &[&words, array].concat())]))
+    };
+    let header = vec![7; 50];
+    let right =
+        Action::TunnelPush(Box::new(TunnelPush { tnl_port: 6, out_port: 1, tnl_type: 4, header: header.clone() }));
+    // The array may be short; what stands behind the header is of no use.
+    for array in [header.clone(), [&header[..], &[9; 462]].concat()] {
+        assert_eq!(push(50, &array), Ok(vec![right.clone()]));
+    }
+    for (len, array) in [(51, &header[..]), (u32::MAX, &[0; 512]), (50, &[0; 513])] {
+        assert!(push(len, array).unwrap_err().to_string().contains("at most 512 bytes"));
+    }
 }
 
 #[test]

@@ -7,14 +7,14 @@ use super::key::{Lists, read_attribute, read_labels, read_tci, write_attribute, 
 use super::scan::{Scan, TextError, TextFault};
 use super::table::hex;
 use super::tunnel::{read_nsh, write_nsh};
-use super::{Append as _, PortNames, tunnel};
+use super::{Append as _, PortNames, push, tunnel};
 use crate::wire::ethernet;
 
 const MDTYPE_1: u8 = 1;
 const MDTYPE_2: u8 = 2;
 
 /// Actions of Open vSwitch that Wye cannot do.
-const UNSUPPORTED: [&str; 4] = ["ct", "tnl_push", "tnl_pop", "psample"];
+const UNSUPPORTED: [&str; 2] = ["ct", "psample"];
 
 /// Reads a list at the outermost level.
 pub(super) fn read(scan: &mut Scan<'_>) -> Result<Actions, TextError> {
@@ -74,6 +74,27 @@ fn read_action(scan: &mut Scan<'_>, depth: usize) -> Result<Action, TextError> {
         let number = scan.number(u32::MAX.into())? as u32;
         scan.need(")")?;
         return Ok(make(number));
+    }
+    if scan.open("tnl_pop") {
+        let port = scan.port()?;
+        scan.need(")")?;
+        return Ok(Action::TunnelPop(port));
+    }
+    if scan.open("tnl_push") {
+        return push::read(scan).map(|push| Action::TunnelPush(Box::new(push)));
+    }
+    if scan.open("encap") {
+        scan.need("tunnel=")?;
+        let tunnel = scan.number(u32::MAX.into())? as u32;
+        let id = match scan.eat(",") {
+            true => {
+                scan.need("tun_id=")?;
+                Some(scan.number(u32::MAX.into())? as u32)
+            }
+            false => None,
+        };
+        scan.need(")")?;
+        return Ok(Action::Encap { tunnel, id });
     }
     if scan.open("set") {
         let field = read_set(scan)?;
@@ -242,7 +263,8 @@ fn read_push_nsh(scan: &mut Scan<'_>) -> Result<Nsh, TextError> {
     Ok(Nsh { flags, ttl, mdtype, np, path_hdr, context })
 }
 
-fn hex_bytes(digits: &str) -> Option<Vec<u8>> {
+/// Bytes of two digits each.
+pub(super) fn hex_bytes(digits: &str) -> Option<Vec<u8>> {
     let pairs = digits.as_bytes().chunks(2);
     pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok().filter(|p| p.len() == 2)?, 16).ok()).collect()
 }
@@ -315,6 +337,14 @@ fn write_action(action: &Action, names: &PortNames<'_>, out: &mut String) {
             names.write(*port, out);
         }
         Action::LbOutput(bond) => write!(out, "lb_output({bond})"),
+        Action::TunnelPop(port) => {
+            out.push_str("tnl_pop(");
+            names.write(*port, out);
+            out.push(')')
+        }
+        Action::TunnelPush(push) => push::write(push, names, out),
+        Action::Encap { tunnel, id: None } => write!(out, "encap(tunnel={tunnel})"),
+        Action::Encap { tunnel, id: Some(id) } => write!(out, "encap(tunnel={tunnel},tun_id={id:#x})"),
         Action::Userspace(userspace) => write_userspace(userspace, names, out),
         Action::Set(field) => {
             out.push_str("set(");

@@ -145,7 +145,8 @@ pub(super) fn read_attribute(scan: &mut Scan<'_>, lists: &mut Lists, depth: usiz
         tunnel::read(scan, lists)?;
     } else if scan.open("nsh") {
         read_nsh_key(scan, lists)?;
-    } else if scan.open("encap") {
+    } else if !scan.rest().starts_with("encap(tunnel=") && scan.open("encap") {
+        // Not the action of this name, which may follow without `actions:` in front.
         read_encap(scan, lists, depth)?;
     } else {
         return Ok(false);

@@ -12,10 +12,12 @@
 //! notation loses something, a form that it does not print (but mostly reads) takes its place: `sample=0.0001%`, `drop(3)`,
 //! `tos=0` in a tunnel that has to have that, `ipv4(dst=10.0.0.0/8)` on input. Alone in a list, `drop` is what an empty list
 //! looks like; at the outermost level it is read as [`Action::Drop`](super::Action::Drop), inside of others as the empty list.
-//! The userdata of `userspace` is always plain bytes.
+//! Outer headers of `tnl_push` that have no words in Open vSwitch's notation are written as `raw(…)`, and what is wrong with them is the
+//! engine's to say. The userdata of `userspace` is always plain bytes.
 
 mod action;
 mod key;
+mod push;
 mod scan;
 mod table;
 #[cfg(test)]

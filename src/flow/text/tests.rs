@@ -214,7 +214,7 @@ fn errors_name_the_column_and_the_field() {
     starts("1", "column 1: a field of the flow key, such as in_port(1) is expected");
     starts("in_port(1)", "column 11: an action is expected (at the end)");
     starts("in_port(1), actions:ct(commit)", "column 21: it is not supported");
-    starts("in_port(1), actions:2,tnl_pop(4)", "column 23: it is not supported");
+    starts("in_port(1), actions:2,psample(group=1)", "column 23: it is not supported");
     starts(
         "in_port(1), actions:set(ipv4(proto=6))",
         "column 25: OVS_KEY_ATTR_IPV4 is not supported as to the protocol",

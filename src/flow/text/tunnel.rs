@@ -117,8 +117,13 @@ fn read_gbp(scan: &mut Scan<'_>, inner: &mut Lists) -> Result<(), TextError> {
     inner.nest(scan, t::VXLAN_OPTS, gbp)
 }
 
-/// `{class=…,type=…,len=…,DATA/MASK}` for each option.
 fn read_geneve(scan: &mut Scan<'_>, inner: &mut Lists) -> Result<(), TextError> {
+    let (value, mask) = read_options(scan)?;
+    inner.put(scan, t::GENEVE_OPTS, &value, &mask)
+}
+
+/// `{class=…,type=…,len=…,DATA/MASK}` for each Geneve option, and the closing parenthesis. Gives value and mask.
+pub(super) fn read_options(scan: &mut Scan<'_>) -> Result<(Vec<u8>, Vec<u8>), TextError> {
     let (mut value, mut mask) = (Vec::new(), Vec::new());
     while scan.eat("{") {
         let start = value.len();
@@ -155,7 +160,7 @@ fn read_geneve(scan: &mut Scan<'_>, inner: &mut Lists) -> Result<(), TextError> 
         }
     }
     scan.need(")")?;
-    inner.put(scan, t::GENEVE_OPTS, &value, &mask)
+    Ok((value, mask))
 }
 
 fn read_erspan(scan: &mut Scan<'_>, inner: &mut Lists) -> Result<(), TextError> {
@@ -296,6 +301,12 @@ fn write_gbp(key: &[u8], mask: &[u8], is_masked: bool, out: &mut String) {
 
 fn write_geneve(value: &[u8], mask: &[u8], out: &mut String) {
     out.push_str("geneve(");
+    write_options(value, mask, out);
+    out.push_str("),");
+}
+
+/// Appends Geneve options, up to one that is cut off.
+pub(super) fn write_options(value: &[u8], mask: &[u8], out: &mut String) {
     let mut at = 0;
     while let (Some(header), Some(bits)) = (value.get(at..at + 4), mask.get(at..at + 4)) {
         let len = usize::from(header[3] & 0x1f) * 4;
@@ -325,7 +336,6 @@ fn write_geneve(value: &[u8], mask: &[u8], out: &mut String) {
         out.push('}');
         at += 4 + len;
     }
-    out.push_str("),");
 }
 
 fn write_erspan(value: &[u8], mask: &[u8], out: &mut String) {

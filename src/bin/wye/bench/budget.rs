@@ -19,6 +19,10 @@ const BUDGETS: &[(&str, Budget)] = &[
     ("rewrite-1k", Budget::Above("l4-1k", 12.0)),
     ("push-vlan-1k", Budget::Cycles(50.0)),
     ("output2-1k", Budget::Cycles(90.0)),
+    ("vxlan-encap-1k", Budget::Cycles(55.0)),
+    ("vxlan-encap-100k", Budget::Cycles(95.0)),
+    ("vxlan-decap-1k", Budget::Cycles(75.0)),
+    ("vxlan-decap-100k", Budget::Cycles(130.0)),
 ];
 
 impl Budget {

@@ -100,21 +100,21 @@ impl<'t> Receiver<'t> {
     }
 
     fn bursts_in_a_pass(&self) -> usize {
-        self.trace.frames().len().div_ceil(BURST).max(4096 / BURST)
+        self.trace.count().div_ceil(BURST).max(4096 / BURST)
     }
 
     /// The next burst, and when it came.
     fn next(&mut self) -> (&mut [Packet], Nanos) {
-        let frames = self.trace.frames();
         let burst = &mut self.buffers[self.ring..self.ring + BURST];
         for packet in burst.iter_mut() {
             self.pool.free(packet);
-            let mut fresh = self.pool.alloc(64).expect("its own buffer is free");
-            fresh.data_mut().copy_from_slice(&frames[self.at]);
+            let frame = self.trace.frame(self.at);
+            let mut fresh = self.pool.alloc(frame.len()).expect("its own buffer is free");
+            fresh.data_mut().copy_from_slice(frame);
             fresh.in_port = 1;
             *packet = fresh;
             self.at += 1;
-            if self.at == frames.len() {
+            if self.at == self.trace.count() {
                 self.at = 0;
             }
         }

@@ -1,11 +1,12 @@
-//! Traces of 64-byte UDP packets, one per flow, in a shuffled order.
+//! Traces of UDP packets of one length, one per flow, in a shuffled order.
 
-/// Bytes of one frame.
+/// The shortest frame.
 pub const FRAME_LEN: usize = 64;
 
-/// Frames, back to back.
+/// Frames of one length, back to back.
 pub struct Trace {
-    frames: Vec<[u8; FRAME_LEN]>,
+    frames: Vec<u8>,
+    len: usize,
 }
 
 /// Spreads consecutive numbers over 32 bits.
@@ -25,11 +26,12 @@ pub fn tuple(i: u32) -> ([u8; 4], [u8; 4], u16, u16) {
     (src.to_be_bytes(), dst.to_be_bytes(), 1024 + (m >> 16) as u16 % 60_000, 53)
 }
 
-fn frame(i: u32) -> [u8; FRAME_LEN] {
+fn frame(i: u32, len: usize) -> Vec<u8> {
     let (src, dst, sport, dport) = tuple(i);
-    let mut f = [0; FRAME_LEN];
+    let mut f = vec![0; len];
     f[..14].copy_from_slice(&[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0]);
-    f[14..26].copy_from_slice(&[0x45, 0, 0, 50, 0, 1, 0x40, 0, 64, 17, 0, 0]);
+    f[14..26].copy_from_slice(&[0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 17, 0, 0]);
+    f[16..18].copy_from_slice(&((len - 14) as u16).to_be_bytes());
     f[26..30].copy_from_slice(&src);
     f[30..34].copy_from_slice(&dst);
     let sum: u32 = f[14..34].chunks_exact(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum();
@@ -37,13 +39,14 @@ fn frame(i: u32) -> [u8; FRAME_LEN] {
     f[24..26].copy_from_slice(&(!(((sum & 0xffff) + (sum >> 16)) as u16)).to_be_bytes());
     f[34..36].copy_from_slice(&sport.to_be_bytes());
     f[36..38].copy_from_slice(&dport.to_be_bytes());
-    f[38..40].copy_from_slice(&30u16.to_be_bytes());
+    f[38..40].copy_from_slice(&((len - 34) as u16).to_be_bytes());
     f
 }
 
 impl Trace {
-    /// A trace of `flows` flows, at least 4096 packets.
-    pub fn new(flows: u32) -> Self {
+    /// A trace of `flows` flows, at least 4096 packets. `wrap` is told each frame of `len` bytes, and its flow's number, and returns what
+    /// is received; always the same number of bytes.
+    pub fn new(flows: u32, len: usize, wrap: impl Fn(u32, Vec<u8>) -> Vec<u8>) -> Self {
         let mut order: Vec<u32> = (0..flows).collect();
         let mut state = 1u64;
         for i in (1..order.len()).rev() {
@@ -51,13 +54,18 @@ impl Trace {
             order.swap(i, (state >> 33) as usize % (i + 1));
         }
         let repeats = (4096 / flows as usize).max(1);
-        let frames = (0..repeats).flat_map(|_| order.iter().map(|&i| frame(i))).collect();
-        Trace { frames }
+        let frames = (0..repeats).flat_map(|_| order.iter().flat_map(|&i| wrap(i, frame(i, len)))).collect();
+        Trace { frames, len: wrap(0, frame(0, len)).len() }
     }
 
-    /// The frames.
-    pub fn frames(&self) -> &[[u8; FRAME_LEN]] {
-        &self.frames
+    /// How many frames there are.
+    pub fn count(&self) -> usize {
+        self.frames.len() / self.len
+    }
+
+    /// Frame `i`.
+    pub fn frame(&self, i: usize) -> &[u8] {
+        &self.frames[i * self.len..][..self.len]
     }
 }
 
@@ -68,12 +76,12 @@ mod tests {
     /// FNV-1a.
     fn hash(trace: &Trace) -> u64 {
         let step = |h: u64, &byte: &u8| (h ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-        trace.frames().iter().flatten().fold(0xcbf2_9ce4_8422_2325, step)
+        trace.frames.iter().fold(0xcbf2_9ce4_8422_2325, step)
     }
 
     #[test]
     fn the_trace_is_the_one_that_benches_peers_sends_through_other_switches() {
         // SAME_AS_WYE in benches/peers/traffic.py; whoever changes one changes the other.
-        assert_eq!(hash(&Trace::new(1000)), 0xb9ec_a573_a498_8dfd);
+        assert_eq!(hash(&Trace::new(1000, FRAME_LEN, |_, frame| frame)), 0xb9ec_a573_a498_8dfd);
     }
 }

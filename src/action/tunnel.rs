@@ -1,0 +1,69 @@
+//! `tnl_push` and `tnl_pop`.
+
+use super::hash;
+use crate::flow::extract::ExtractOptions;
+use crate::flow::key::LineSet;
+use crate::flow::{Ext, FlowKey};
+use crate::packet::{DropReason, Packet};
+use crate::tunnel::{Kind, Moment, Options, Template, Tunnel};
+
+/// What [`push`] puts into the headers and the packet beside the template's bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Pushed<'s> {
+    /// The port that the packet is of from now on.
+    pub out_port: u32,
+    /// Takes the place of the template's identifier.
+    pub id: Option<[u8; 4]>,
+    /// Sequence numbers and time.
+    pub moment: Moment<'s>,
+}
+
+/// Puts ready-made outer headers in front. The packet then is one of port `out_port`, and its metadata begins anew, as in OVS.
+///
+/// # Errors
+/// As [`Template::push`].
+#[inline(always)]
+pub fn push(
+    packet: &mut Packet,
+    template: &Template,
+    Pushed { out_port, id, moment }: Pushed<'_>,
+    options: ExtractOptions,
+) -> Result<(), DropReason> {
+    let hash = hash::five_tuple(packet, options);
+    template.push(packet, hash, id, moment)?;
+    packet.in_port = out_port;
+    (packet.recirc_id, packet.dp_hash, packet.skb_mark) = (0, 0, 0);
+    forget_connection(packet);
+    Ok(())
+}
+
+/// Takes the outer headers off; `ext` is the packet's own. What is left came in on `port`.
+///
+/// # Errors
+/// As [`open`](crate::tunnel::open).
+#[inline(always)]
+pub fn pop(packet: &mut Packet, ext: &mut Ext, tunnel: &Tunnel, port: u32) -> Result<(), DropReason> {
+    crate::tunnel::open(packet, ext, tunnel.kind, &tunnel.options)?;
+    arrive(packet, port);
+    Ok(())
+}
+
+/// As [`pop`] for the most frequent packets; the metadata goes to `key`, and returned is which of its lines. `None`, and nothing is changed,
+/// for others.
+#[inline(always)]
+pub fn pop_usual(packet: &mut Packet, key: &mut FlowKey, kind: Kind, options: &Options, port: u32) -> Option<LineSet> {
+    let lines = crate::tunnel::open_usual(packet, key, kind, options)?;
+    arrive(packet, port);
+    Some(lines)
+}
+
+#[inline(always)]
+fn arrive(packet: &mut Packet, port: u32) {
+    (packet.in_port, packet.recirc_id) = (port, 0);
+    forget_connection(packet);
+}
+
+#[inline(always)]
+fn forget_connection(packet: &mut Packet) {
+    (packet.ct_state, packet.ct_zone, packet.ct_mark) = (0, 0, 0);
+}
