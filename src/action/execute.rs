@@ -71,10 +71,11 @@ pub trait Outside {
         is_copy: bool,
     ) -> Result<Vec<Action>, Fate>;
 
-    /// `encap` into tunnel `tunnel` cannot be carried out on `packet`, which may be changed. Returns as [`Outside::userspace`].
+    /// `encap` with `id` into tunnel `tunnel` cannot be carried out on `packet`, which may be changed. Returns as [`Outside::userspace`].
     fn undeliverable(
         &mut self,
         tunnel: u32,
+        id: Option<u32>,
         obstacle: Obstacle,
         packet: &mut Packet,
         ext: Option<&Ext>,

@@ -55,6 +55,8 @@ pub struct Undeliverable<'a> {
     pub is_copy: bool,
     /// The tunnel's number.
     pub tunnel: u32,
+    /// The identifier that `encap` was told.
+    pub id: Option<u32>,
     /// Why.
     pub obstacle: Obstacle,
     /// The burst's time.

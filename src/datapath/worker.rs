@@ -1370,6 +1370,7 @@ impl<O: Observer> Outside for Outer<'_, O> {
     fn undeliverable(
         &mut self,
         tunnel: u32,
+        id: Option<u32>,
         obstacle: Obstacle,
         packet: &mut Packet,
         ext: Option<&Ext>,
@@ -1383,8 +1384,8 @@ impl<O: Observer> Outside for Outer<'_, O> {
             return Err(Fate::Dropped(reason));
         };
         let key = extract::extract_whole(packet, ext, self.datapath.shared.extract).map_err(Fate::Dropped)?;
-        match handler.undeliverable(Undeliverable { packet, ext, key: &key, is_copy, tunnel, obstacle, now: self.now })
-        {
+        let now = self.now;
+        match handler.undeliverable(Undeliverable { packet, ext, key: &key, is_copy, tunnel, id, obstacle, now }) {
             Answer::Execute { actions, .. } => Ok(actions),
             Answer::Consumed => Err(Fate::Upcall),
             Answer::Queue | Answer::Refuse => Err(Fate::Dropped(reason)),

@@ -19,7 +19,7 @@ impl<'a, O: Outside> Exec<'a, O> {
         };
         let Some(way) = &tunnel.way else {
             for &r in group.iter() {
-                self.cannot_encap(number, Obstacle::Unresolved, r);
+                self.cannot_encap(number, id, Obstacle::Unresolved, r);
             }
             return;
         };
@@ -33,7 +33,7 @@ impl<'a, O: Outside> Exec<'a, O> {
                 self.cut(r);
                 if self.packet(r).len() + template.overhead() > way.mtu as usize {
                     let inner_max = (way.mtu as usize).saturating_sub(template.overhead());
-                    self.cannot_encap(number, Obstacle::TooBig { inner_max: inner_max as u32 }, r);
+                    self.cannot_encap(number, id, Obstacle::TooBig { inner_max: inner_max as u32 }, r);
                 } else {
                     group[n] = r;
                     n += 1;
@@ -56,9 +56,9 @@ impl<'a, O: Outside> Exec<'a, O> {
     }
 
     #[cold]
-    fn cannot_encap(&mut self, number: u32, obstacle: Obstacle, r: u16) {
+    fn cannot_encap(&mut self, number: u32, id: Option<u32>, obstacle: Obstacle, r: u16) {
         self.cut(r);
-        self.hand_up(r, |outside, packet, ext, is_copy| outside.undeliverable(number, obstacle, packet, ext, is_copy));
+        self.hand_up(r, |outside, packet, ext, is_copy| outside.undeliverable(number, id, obstacle, packet, ext, is_copy));
     }
 
     /// Puts `template` in front of the packets; returns how many are left, at the front. They are packets of `out_port` from now on.

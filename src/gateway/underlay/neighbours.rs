@@ -374,6 +374,11 @@ impl<W: Waiting> Neighbours<W> {
         }
     }
 
+    /// True if packets wait for a neighbour.
+    pub fn waits(&self, key: NeighbourKey) -> bool {
+        self.entries.get(&key).is_some_and(|entry| !entry.waiting.is_empty())
+    }
+
     /// A neighbour.
     pub fn get(&self, key: NeighbourKey) -> Option<NeighbourInfo> {
         let entry = self.entries.get(&key)?;

@@ -1,0 +1,145 @@
+//! Ways: looked up, made into headers, told to the datapath.
+
+use super::*;
+
+impl Underlay {
+    pub(super) fn look_up_all(&self, state: &mut State, now: Nanos) {
+        let numbers: Vec<u32> = state.endpoints.keys().copied().collect();
+        let mut events = Events::new();
+        for number in numbers {
+            self.look_up(state, number, now, &mut events);
+        }
+        self.apply(state, events);
+    }
+
+    /// Looks for the next hop of an endpoint, and tells its way if the next hop's address is known; else asks for that.
+    pub(super) fn look_up(&self, state: &mut State, number: u32, now: Nanos, events: &mut Events) {
+        let Some(target) = state.endpoints.get(&number) else { return };
+        let (old, hop) = (target.hop, state.hop_of(&target.config));
+        if old != hop {
+            state.unlink(number, old);
+            if let Some(hop) = hop {
+                state.by_hop.entry(hop.next).or_default().insert(number);
+            }
+        }
+        let mac = hop.and_then(|hop| state.neighbours.resolve(hop.next, now, None, &mut |event| events.push(event)));
+        if let Some(target) = state.endpoints.get_mut(&number) {
+            target.hop = hop;
+        }
+        self.tell(state, number, mac);
+    }
+
+    /// Tells the datapath the way of an endpoint whose next hop is at `mac`; `None` takes it away.
+    pub(super) fn tell(&self, state: &mut State, number: u32, mac: Option<[u8; 6]>) {
+        let Some(datapath) = self.datapath.upgrade() else { return };
+        let Some(target) = state.endpoints.get(&number) else { return };
+        let way = mac.zip(target.hop).and_then(|(mac, hop)| {
+            let interface = state.interfaces.get(&hop.next.0)?;
+            let header = outer(&target.config, interface.link(), mac, hop.source);
+            let template = Template::new(target.config.kind, &header).ok()?.with_inherit(target.config.inherit);
+            Some(Way { template, out_port: interface.port, mtu: interface.mtu })
+        });
+        let (is_known, kind) = (way.is_some(), target.config.kind);
+        if !is_known && target.told.is_none() {
+            return;
+        }
+        let way = way.map(SharedArc::new);
+        datapath.tunnel_set(number, Tunnel { way, ..Tunnel::new(kind, Options::default()) });
+        if let Some(target) = state.endpoints.get_mut(&number) {
+            target.told = mac.filter(|_| is_known);
+        }
+    }
+
+    /// Carries out what the neighbour cache wants done.
+    pub(super) fn apply(&self, state: &mut State, events: Events) {
+        for event in events {
+            match event {
+                Event::Solicit { key, mac } => self.solicit(state, key, mac),
+                Event::Known { key, mac, waiting } => {
+                    let numbers: Vec<u32> = state.by_hop.get(&key).into_iter().flatten().copied().collect();
+                    numbers.into_iter().for_each(|number| self.tell(state, number, Some(mac)));
+                    waiting.into_iter().for_each(|waiter| self.release(&mut state.stats, &waiter));
+                }
+                Event::Lost { key, waiting } => {
+                    let numbers: Vec<u32> = state.by_hop.get(&key).into_iter().flatten().copied().collect();
+                    numbers.into_iter().for_each(|number| self.tell(state, number, None));
+                    state.stats.lost += waiting.len() as u64;
+                }
+            }
+        }
+    }
+
+    fn solicit(&self, state: &mut State, (port, target): NeighbourKey, mac: Option<[u8; 6]>) {
+        let Some(interface) = state.interfaces.get(&port) else { return };
+        let frame = match (interface.source_for(target), target) {
+            (Some(IpAddr::V4(source)), IpAddr::V4(target)) => messages::arp_request(interface.link(), source, target, mac),
+            (Some(IpAddr::V6(source)), IpAddr::V6(target)) => {
+                messages::nd_solicitation(interface.link(), source, target, mac)
+            }
+            _ => return,
+        };
+        self.send(&mut state.stats, port, &frame);
+    }
+
+    /// A packet that waited goes on.
+    pub(super) fn release(&self, stats: &mut UnderlayStats, waiter: &Waiter) {
+        let encap = [Action::Encap { tunnel: waiter.tunnel, id: waiter.id }];
+        if self.inject(stats, &waiter.bytes, waiter.in_port, &encap) {
+            stats.released += 1;
+        }
+    }
+
+    /// Sends a frame of our own.
+    pub(super) fn send(&self, stats: &mut UnderlayStats, port: u32, frame: &[u8]) {
+        self.inject(stats, frame, u32::MAX, &[Action::Output(port)]);
+    }
+
+    pub(super) fn inject(&self, stats: &mut UnderlayStats, bytes: &[u8], in_port: u32, actions: &[Action]) -> bool {
+        let datapath = self.datapath.upgrade();
+        let is_sent = datapath.is_some_and(|datapath| datapath.inject(bytes, in_port, actions).is_ok());
+        stats.unsent += u64::from(!is_sent);
+        is_sent
+    }
+}
+
+/// The outer headers of an endpoint, whose own identifier is 0: `encap` fills it in.
+pub(super) fn outer(endpoint: &Endpoint, link: Link, mac: [u8; 6], source: IpAddr) -> Vec<u8> {
+    let proto = if endpoint.kind == Kind::Gre { ip::GRE } else { ip::UDP };
+    let mut header = match (source, endpoint.remote) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let mut header = link.header(mac, ethernet::IPV4);
+            let mut ip = ipv4::Header::new_zeroed();
+            (ip.version_ihl, ip.tos, ip.ttl, ip.proto) = (0x45, endpoint.tos, endpoint.ttl, proto);
+            ip.fragment.set(if endpoint.fragment { 0 } else { ipv4::FLAG_DF });
+            (ip.src, ip.dst) = (src.octets(), dst.octets());
+            header.extend_from_slice(ip.as_bytes());
+            header
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            let mut header = link.header(mac, ethernet::IPV6);
+            let mut ip = ipv6::Header::new_zeroed();
+            ip.version_class_label.set(6 << 28 | u32::from(endpoint.tos) << 20);
+            (ip.next_header, ip.hop_limit, ip.src, ip.dst) = (proto, endpoint.ttl, src.octets(), dst.octets());
+            header.extend_from_slice(ip.as_bytes());
+            header
+        }
+        // Refused when the endpoint was made.
+        _ => return Vec::new(),
+    };
+    if proto == ip::UDP {
+        let mut udp = udp::Header::new_zeroed();
+        udp.dst.set(endpoint.udp_port.unwrap_or(endpoint.kind.port()));
+        let has_checksum = endpoint.checksum || endpoint.remote.is_ipv6() && !endpoint.zero_checksum6;
+        udp.checksum.set(u16::from(has_checksum));
+        header.extend_from_slice(udp.as_bytes());
+    }
+    let mut line = TunnelLine::new_zeroed();
+    line.flags = TUNNEL_KEY | if endpoint.checksum { crate::flow::key::TUNNEL_CSUM } else { 0 };
+    // None of these has anything to refuse: identifier 0, no options, Ethernet frames.
+    let _ = match endpoint.kind {
+        Kind::Geneve => geneve::write(&line, &[], None, &mut header),
+        Kind::Gre => gre::write(&line, false, None, &mut header),
+        _ => vxlan::write(&line, false, None, &mut header),
+    };
+    header
+}
