@@ -1,8 +1,8 @@
-//! A learning Ethernet bridge with VLANs, as an upcall handler over the datapath.
+//! A learning Ethernet bridge with VLANs and VPCs, as an upcall handler over the datapath.
 //!
-//! Every flow that the bridge installs matches the ingress port, the VLAN tag, and both addresses. So a source that was not seen before
-//! always misses, and the bridge learns it; and each flow depends on exactly two *stations* (addresses within a VLAN), its source
-//! and its destination. When a station moves to another port or ages out, its flows go in the same breath, under the lock under which
+//! Every flow that the bridge installs matches where the packet came from (port and VLAN tag, or VPC and the other end of its tunnel), and
+//! both addresses. So a source that was not seen before always misses, and the bridge learns it; and each flow depends on exactly two
+//! *stations* (addresses within a [`Domain`]), its source and its destination. When a station moves to another port or ages out, its flows go in the same breath, under the lock under which
 //! flows are installed: no flow outlives what it was made from.
 //!
 //! *Flooding.* A frame for an address that is not known, or for a group, goes to all other ports of its VLAN. Such frames
@@ -17,8 +17,11 @@ use std::sync::Arc;
 
 use ahash::{AHashMap, AHashSet};
 
+use self::vpc::Vpc;
+use super::domain::{Domain, Place, Vni};
+use super::underlay::{Endpoint, Underlay};
 use super::vlan::{PortVlans, Tag, VlanId};
-use crate::datapath::{Answer, Datapath, FlowId, FlowPut, Miss, Punt, UpcallHandler, WeakDatapath};
+use crate::datapath::{Answer, Datapath, FlowId, FlowPut, Miss, Punt, Undeliverable, UpcallHandler, WeakDatapath};
 use crate::flow::action::{Action, Actions};
 use crate::flow::key::{BaseLine, FlowMask, VLAN_PRESENT};
 use crate::packet::DropReason;
@@ -67,6 +70,12 @@ pub enum BridgeError {
     /// The port number is too large.
     #[error("port number {0} is out of range (0 to 65535)")]
     PortNumber(u32),
+    /// Frames of the port with one of these tags belong to a VPC.
+    #[error("vlans: frames of port {0} with one of these tags belong to a VPC")]
+    Vpc(u32),
+    /// The port is an interface of the underlay.
+    #[error("port {0} is an interface of the underlay")]
+    Interface(u32),
 }
 
 /// What a bridge counted.
@@ -88,26 +97,32 @@ pub struct BridgeStats {
     pub flows_installed: u64,
     /// Flows that the datapath had no room for; their frames went on.
     pub flows_refused: u64,
+    /// Other ends of tunnels that were learned from their packets.
+    pub remotes_learned: u64,
+    /// Questions for an address (ARP, neighbour discovery) that were answered for another station, or by proxy.
+    pub answered_for: u64,
+    /// Senders that were told that their packets are too long for a tunnel.
+    pub told_too_big: u64,
 }
 
 /// A station as the bridge knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StationInfo {
-    /// Its VLAN.
-    pub vlan: VlanId,
+    /// Its VLAN or VPC.
+    pub domain: Domain,
     /// Its address.
     pub mac: [u8; 6],
-    /// The port that it is behind.
-    pub port: u32,
+    /// Where it is.
+    pub place: Place,
     /// When its last packet came.
     pub seen: Nanos,
 }
 
-type StationKey = (VlanId, [u8; 6]);
+type StationKey = (Domain, [u8; 6]);
 
 #[derive(Debug)]
 struct Station {
-    port: u32,
+    place: Place,
     seen: Nanos,
     /// Flows from and to it.
     flows: AHashSet<u128>,
@@ -121,18 +136,34 @@ struct FlowOf {
     dst: Option<StationKey>,
 }
 
-#[derive(Debug)]
-struct BridgePort {
-    vlans: PortVlans,
+/// What is counted per port and per other end of a tunnel.
+#[derive(Debug, Default)]
+struct Tally {
     stations: u32,
     /// When the flood limit's bucket will be full again.
     flood_full_at: Nanos,
 }
 
+/// Where a frame came from.
+#[derive(Clone, Copy, Debug)]
+struct Source {
+    domain: Domain,
+    place: Place,
+    /// In the number of its flows, see [`ufid`].
+    segment: Option<u32>,
+}
+
 #[derive(Debug, Default)]
 struct State {
     /// Ordered, so that floods are.
-    ports: BTreeMap<u32, BridgePort>,
+    ports: BTreeMap<u32, PortVlans>,
+    /// VPCs that frames of a port belong to, by the VLAN number of their tag, 0 for none. They are looked for before the port's VLANs.
+    members: AHashMap<(u32, u16), Vni>,
+    vpcs: BTreeMap<Vni, Vpc>,
+    /// Other ends of tunnels: the number of each, and how many VPCs need it.
+    endpoints: AHashMap<Endpoint, (u32, usize)>,
+    tallies: AHashMap<Place, Tally>,
+    segments: u32,
     stations: AHashMap<StationKey, Station>,
     flows: AHashMap<u128, FlowOf>,
     stats: BridgeStats,
@@ -147,6 +178,7 @@ struct State {
 pub struct Bridge {
     config: BridgeConfig,
     datapath: WeakDatapath,
+    underlay: Option<Arc<Underlay>>,
     state: Mutex<State>,
 }
 
@@ -161,10 +193,22 @@ impl Bridge {
     /// # Errors
     /// [`BridgeError::VlanDepth`].
     pub fn attach(datapath: &Datapath, config: BridgeConfig) -> Result<Arc<Bridge>, BridgeError> {
+        Bridge::attach_over(datapath, config, None)
+    }
+
+    /// As [`Bridge::attach`], with an underlay of the same datapath: its upcalls are handed on to it, and it carries the VPCs.
+    ///
+    /// # Errors
+    /// [`BridgeError::VlanDepth`].
+    pub fn attach_over(
+        datapath: &Datapath,
+        config: BridgeConfig,
+        underlay: Option<Arc<Underlay>>,
+    ) -> Result<Arc<Bridge>, BridgeError> {
         if datapath.config().vlan_depth == 0 {
             return Err(BridgeError::VlanDepth);
         }
-        let bridge = Arc::new(Bridge { config, datapath: datapath.downgrade(), state: Mutex::default() });
+        let bridge = Arc::new(Bridge { config, datapath: datapath.downgrade(), underlay, state: Mutex::default() });
         datapath.set_upcall_handler(Some(Arc::clone(&bridge) as Arc<dyn UpcallHandler>));
         Ok(bridge)
     }
@@ -172,14 +216,22 @@ impl Bridge {
     /// Makes a datapath port a member of the bridge, or changes its VLANs. Stations behind it are forgotten.
     ///
     /// # Errors
-    /// [`BridgeError::PortNumber`].
+    /// [`BridgeError`] says what is wrong; nothing is changed then.
     pub fn set_port(&self, number: u32, vlans: PortVlans) -> Result<(), BridgeError> {
         if number >= PORT_NUMBER_END {
             return Err(BridgeError::PortNumber(number));
         }
+        if self.underlay.as_ref().is_some_and(|underlay| underlay.has_interface(number)) {
+            return Err(BridgeError::Interface(number));
+        }
         let mut state = lock(&self.state);
+        let mut members = state.members.keys().filter(|(port, _)| *port == number);
+        if members.any(|(_, tag)| vpc::is_bridged(&vlans, *tag)) {
+            return Err(BridgeError::Vpc(number));
+        }
         self.forget_port(&mut state, number);
-        state.ports.insert(number, BridgePort { vlans, stations: 0, flood_full_at: Nanos(0) });
+        state.ports.insert(number, vlans);
+        state.tallies.insert(Place::Port(number), Tally::default());
         Ok(())
     }
 
@@ -187,14 +239,19 @@ impl Bridge {
     pub fn remove_port(&self, number: u32) -> bool {
         let mut state = lock(&self.state);
         self.forget_port(&mut state, number);
-        state.ports.remove(&number).is_some()
+        let was_member = state.leave_all(number);
+        state.ports.remove(&number).is_some() || was_member
     }
 
     /// Forgets the stations behind `port`, or all; returns how many there were. They are learned again from their next packets.
     pub fn forget(&self, port: Option<u32>) -> usize {
         let mut state = lock(&self.state);
-        let gone: Vec<StationKey> =
-            state.stations.iter().filter(|(_, s)| port.is_none_or(|p| p == s.port)).map(|(key, _)| *key).collect();
+        let gone: Vec<StationKey> = state
+            .stations
+            .iter()
+            .filter(|(_, s)| port.is_none_or(|p| Place::Port(p) == s.place))
+            .map(|(key, _)| *key)
+            .collect();
         let datapath = self.datapath.upgrade();
         gone.iter().for_each(|key| state.forget(key, datapath.as_ref()));
         gone.len()
@@ -205,7 +262,7 @@ impl Bridge {
         lock(&self.state).stats
     }
 
-    /// The stations known, in order of VLAN and address.
+    /// The stations known, in order of domain and address.
     pub fn stations(&self) -> Vec<StationInfo> {
         let datapath = self.datapath.upgrade();
         let mut keys: Vec<StationKey> = lock(&self.state).stations.keys().copied().collect();
@@ -214,8 +271,8 @@ impl Bridge {
         let info = |key: StationKey| {
             let mut state = lock(&self.state);
             let seen = state.refresh(&key, datapath.as_ref())?;
-            let port = state.stations.get(&key)?.port;
-            Some(StationInfo { vlan: key.0, mac: key.1, port, seen })
+            let place = state.stations.get(&key)?.place;
+            Some(StationInfo { domain: key.0, mac: key.1, place, seen })
         };
         keys.into_iter().filter_map(info).collect()
     }
@@ -229,6 +286,10 @@ impl Bridge {
         datapath.upkeep(now, UPKEEP_FLOWS, |flow| expired.push((flow.ufid, flow.stats.used)));
         expired.into_iter().for_each(|(ufid, used)| state.flow_gone(ufid, used));
         if now.since(state.swept_at) < SWEEP_NS {
+            drop(state);
+            if let Some(underlay) = &self.underlay {
+                underlay.upkeep(now);
+            }
             return;
         }
         state.swept_at = now;
@@ -240,20 +301,23 @@ impl Bridge {
                 state.stats.aged += 1;
             }
         }
+        self.forget_remotes(&mut state);
+        drop(state);
+        if let Some(underlay) = &self.underlay {
+            underlay.upkeep(now);
+        }
     }
 
+    /// Forgets all flows, and the stations behind a port.
     fn forget_port(&self, state: &mut State, number: u32) {
         let datapath = self.datapath.upgrade();
-        // Every flow may name the port in a flood, and any station may be behind it.
-        let flows: Vec<u128> = state.flows.keys().copied().collect();
-        flows.into_iter().for_each(|ufid| state.remove_flow(ufid, datapath.as_ref()));
-        let gone: Vec<StationKey> =
-            state.stations.iter().filter(|(_, s)| s.port == number).map(|(key, _)| *key).collect();
-        gone.iter().for_each(|key| state.forget(key, datapath.as_ref()));
+        state.remove_all_flows(datapath.as_ref());
+        state.forget_place(Place::Port(number), datapath.as_ref());
+        state.tallies.remove(&Place::Port(number));
     }
 
     /// Decides about a packet, and installs its flow if it may have one.
-    fn decide(&self, miss: &Miss<'_>) -> Result<Actions, DropReason> {
+    fn decide(&self, miss: &Miss<'_>) -> Result<Answer, DropReason> {
         let key = &miss.key.base;
         // IEEE 802.1Q §8.6.3: a bridge does not relay frames for these addresses (STP, pause, LACP, LLDP …).
         let is_reserved = key.eth_dst[..5] == [0x01, 0x80, 0xc2, 0, 0] && key.eth_dst[5] < 16;
@@ -262,22 +326,29 @@ impl Bridge {
             return Err(DropReason::Policy);
         }
         let datapath = self.datapath.upgrade().ok_or(DropReason::Shutdown)?;
-        let (tag, number) = Tag::of(key);
+        let tag = Tag::of(key);
         let state = &mut *lock(&self.state);
-        let vlans = state.ports.get(&key.in_port).map(|port| &port.vlans);
-        let vlan = vlans.and_then(|vlans| vlans.classify(tag, number)).ok_or(DropReason::Policy)?;
-        let src = (vlan, key.eth_src);
-        let is_known = self.learn(state, &datapath, src, key.in_port, miss.now);
+        let source = self.source(state, miss, tag)?;
+        let src = (source.domain, key.eth_src);
+        let is_known = self.learn(state, &datapath, src, source.place, miss.now);
+        if let Domain::Vpc(vni) = source.domain
+            && self.answer_for(state, &datapath, vni, source.place, miss)
+        {
+            return Ok(Answer::Consumed);
+        }
 
-        let dst = (vlan, key.eth_dst);
+        let dst = (source.domain, key.eth_dst);
         let is_group = key.eth_dst[0] & 1 != 0;
-        let target = if is_group { None } else { state.stations.get(&dst).map(|s| s.port) };
-        let actions = state.outputs(tag, vlan, key.in_port, target);
+        let target = if is_group { None } else { state.stations.get(&dst).map(|s| s.place) };
+        let actions = match source.domain {
+            Domain::Vlan(vlan) => state.outputs(tag.0, vlan, key.in_port, target),
+            Domain::Vpc(vni) => state.outputs_of_vpc(tag.0, vni, source.place, target),
+        };
         if actions.is_empty() {
             return Err(DropReason::NoDestination);
         }
         if target.is_none() {
-            if !self.may_flood(state, key.in_port, miss.now) {
+            if !self.may_flood(state, source.place, miss.now) {
                 state.stats.storm_dropped += 1;
                 return Err(DropReason::Storm);
             }
@@ -285,22 +356,37 @@ impl Bridge {
         }
         if is_known && (target.is_some() || is_group && self.config.flood_rate == 0) {
             let of = FlowOf { src, dst: (!is_group).then_some(dst) };
-            self.install(state, &datapath, miss, tag, of, actions.clone());
+            self.install(state, &datapath, miss, (tag.0, source.segment), of, actions.clone());
         }
-        Ok(actions)
+        Ok(Answer::Execute { actions, install: None })
     }
 
-    /// Notes that `src` was seen on `port`. False if it could not be learned; then nothing may depend on it.
-    fn learn(&self, state: &mut State, datapath: &Datapath, src: StationKey, port: u32, now: Nanos) -> bool {
+    /// Where a frame came from, if whoever sent it there may.
+    fn source(&self, state: &mut State, miss: &Miss<'_>, (tag, number): (Tag, u16)) -> Result<Source, DropReason> {
+        let key = &miss.key.base;
+        let place = Place::Port(key.in_port);
+        if key.in_port >= PORT_NUMBER_END {
+            return self.source_of_tunnel(state, miss, tag);
+        }
+        if let Some(vni) = state.members.get(&(key.in_port, number)) {
+            return Ok(Source { domain: Domain::Vpc(*vni), place, segment: None });
+        }
+        let vlans = state.ports.get(&key.in_port);
+        let vlan = vlans.and_then(|vlans| vlans.classify(tag, number)).ok_or(DropReason::Policy)?;
+        Ok(Source { domain: Domain::Vlan(vlan), place, segment: None })
+    }
+
+    /// Notes that `src` was seen in `place`. False if it could not be learned; then nothing may depend on it.
+    fn learn(&self, state: &mut State, datapath: &Datapath, src: StationKey, place: Place, now: Nanos) -> bool {
         let known = state.stations.get_mut(&src);
-        if let Some(station) = known.filter(|s| s.port == port) {
+        if let Some(station) = known.filter(|s| s.place == place) {
             station.seen = now;
             return true;
         }
         let is_move = state.stations.contains_key(&src);
-        let on_port = state.ports.get(&port).map_or(0, |p| p.stations);
+        let in_place = state.tallies.get(&place).map_or(0, |tally| tally.stations);
         let is_full = !is_move && state.stations.len() >= self.config.stations_max as usize;
-        if is_full || on_port >= self.config.stations_per_port_max {
+        if is_full || in_place >= self.config.stations_per_port_max {
             state.stats.learn_refused += 1;
             return false;
         }
@@ -310,32 +396,41 @@ impl Bridge {
         } else {
             state.stats.learned += 1;
         }
-        state.stations.insert(src, Station { port, seen: now, flows: AHashSet::new() });
-        if let Some(port) = state.ports.get_mut(&port) {
-            port.stations += 1;
-        }
+        state.stations.insert(src, Station { place, seen: now, flows: AHashSet::new() });
+        state.tallies.entry(place).or_default().stations += 1;
         true
     }
 
-    /// Takes one frame out of the port's bucket.
-    fn may_flood(&self, state: &mut State, port: u32, now: Nanos) -> bool {
+    /// Takes one frame out of the place's bucket.
+    fn may_flood(&self, state: &mut State, place: Place, now: Nanos) -> bool {
         if self.config.flood_rate == 0 {
             return true;
         }
-        let Some(port) = state.ports.get_mut(&port) else { return false };
+        let tally = state.tallies.entry(place).or_default();
         let each = 1_000_000_000 / u64::from(self.config.flood_rate).min(1_000_000_000);
         let room = each * u64::from(self.config.flood_burst.max(1));
-        let full_at = port.flood_full_at.max(now) + each;
+        let full_at = tally.flood_full_at.max(now) + each;
         let may = full_at.since(now) <= room;
         if may {
-            port.flood_full_at = full_at;
+            tally.flood_full_at = full_at;
         }
         may
     }
 
-    fn install(&self, state: &mut State, datapath: &Datapath, miss: &Miss<'_>, tag: Tag, of: FlowOf, actions: Actions) {
-        let ufid = ufid(&miss.key.base, tag);
-        let mask = mask(&miss.key.base, tag);
+    fn install(
+        &self,
+        state: &mut State,
+        datapath: &Datapath,
+        miss: &Miss<'_>,
+        (tag, segment): (Tag, Option<u32>),
+        of: FlowOf,
+        actions: Actions,
+    ) {
+        let ufid = ufid(&miss.key.base, tag, segment);
+        let mut mask = mask(&miss.key.base, tag);
+        if segment.is_some() {
+            vpc::match_tunnel(miss.key, &mut mask);
+        }
         let put = FlowPut {
             ufid: Some(ufid),
             // There may be a flow of this number that somebody else removed and the bridge still remembers, or the other way round.
@@ -359,10 +454,17 @@ impl Bridge {
 }
 
 impl UpcallHandler for Bridge {
-    fn miss(&self, miss: Miss<'_>) -> Answer {
-        match self.decide(&miss) {
-            Ok(actions) => Answer::Execute { actions, install: None },
-            Err(reason) => Answer::Drop(reason),
+    fn miss(&self, mut miss: Miss<'_>) -> Answer {
+        if let Some(answer) = self.underlay.as_ref().and_then(|underlay| underlay.miss(&mut miss)) {
+            return answer;
+        }
+        self.decide(&miss).unwrap_or_else(Answer::Drop)
+    }
+
+    fn undeliverable(&self, packet: Undeliverable<'_>) -> Answer {
+        match &self.underlay {
+            Some(underlay) => underlay.undeliverable(&packet, |error| self.tell_sender(&packet, error)),
+            None => Answer::Refuse,
         }
     }
 
@@ -374,9 +476,9 @@ impl UpcallHandler for Bridge {
 
 impl State {
     /// What a frame of `vlan` needs to leave by `target`, or by all ports but its own. Empty if it leaves nowhere.
-    fn outputs(&self, tag: Tag, vlan: VlanId, in_port: u32, target: Option<u32>) -> Actions {
+    fn outputs(&self, tag: Tag, vlan: VlanId, in_port: u32, target: Option<Place>) -> Actions {
         let (mut tagged, mut untagged) = (Vec::new(), Vec::new());
-        let mut add = |number: u32, port: &BridgePort| match port.vlans.leaves_tagged(vlan) {
+        let mut add = |number: u32, port: &PortVlans| match port.leaves_tagged(vlan) {
             // Never back to where it came from.
             _ if number == in_port => {}
             Some(true) => tagged.push(Action::Output(number)),
@@ -384,7 +486,9 @@ impl State {
             None => {}
         };
         match target {
-            Some(number) => self.ports.get(&number).into_iter().for_each(|port| add(number, port)),
+            Some(Place::Port(number)) => self.ports.get(&number).into_iter().for_each(|port| add(number, port)),
+            // A VLAN is of this bridge only.
+            Some(Place::Remote(_)) => {}
             None => self.ports.iter().for_each(|(&number, port)| add(number, port)),
         }
         let push = |pcp: u16| Action::PushVlan { tpid: ethernet::VLAN, tci: pcp | VLAN_PRESENT | vlan.number() };
@@ -410,10 +514,22 @@ impl State {
 
     fn forget(&mut self, key: &StationKey, datapath: Option<&Datapath>) {
         let Some(station) = self.stations.remove(key) else { return };
-        if let Some(port) = self.ports.get_mut(&station.port) {
-            port.stations -= 1;
+        if let Some(tally) = self.tallies.get_mut(&station.place) {
+            tally.stations -= 1;
         }
         station.flows.into_iter().for_each(|ufid| self.remove_flow(ufid, datapath));
+    }
+
+    fn forget_place(&mut self, place: Place, datapath: Option<&Datapath>) {
+        let gone: Vec<StationKey> =
+            self.stations.iter().filter(|(_, s)| s.place == place).map(|(key, _)| *key).collect();
+        gone.iter().for_each(|key| self.forget(key, datapath));
+    }
+
+    /// Every flow may name a port or an endpoint in a flood.
+    fn remove_all_flows(&mut self, datapath: Option<&Datapath>) {
+        let flows: Vec<u128> = self.flows.keys().copied().collect();
+        flows.into_iter().for_each(|ufid| self.remove_flow(ufid, datapath));
     }
 
     fn remove_flow(&mut self, ufid: u128, datapath: Option<&Datapath>) {
@@ -458,8 +574,9 @@ fn mask(key: &BaseLine, tag: Tag) -> FlowMask {
     mask
 }
 
-/// The flow's number: everything that it matches, so that no two flows have the same one.
-fn ufid(key: &BaseLine, tag: Tag) -> u128 {
+/// The flow's number: everything that it matches, so that no two flows have the same one. `segment` stands for the VPC and the other end of
+/// its tunnel.
+fn ufid(key: &BaseLine, tag: Tag, segment: Option<u32>) -> u128 {
     let tci = match tag {
         Tag::None if key.vlan_tpid.get() == 0 => 0,
         // Without `VLAN_PRESENT`, so unlike any tag of the bridge's own.
@@ -467,9 +584,18 @@ fn ufid(key: &BaseLine, tag: Tag) -> u128 {
         Tag::Vlan | Tag::Priority(_) => key.vlan_tci.get() & tci_mask(tag, key),
     };
     let mac = |mac: &[u8; 6]| mac.iter().fold(0u128, |n, &byte| n << 8 | u128::from(byte));
-    // `set_port` refuses numbers of more than 16 bits.
-    mac(&key.eth_dst) << 80 | mac(&key.eth_src) << 32 | u128::from(key.in_port & 0xffff) << 16 | u128::from(tci)
+    let addresses = mac(&key.eth_dst) << 80 | mac(&key.eth_src) << 32;
+    match segment {
+        // `set_port` refuses numbers of more than 16 bits.
+        None => addresses | u128::from(key.in_port & 0xffff) << 16 | u128::from(tci),
+        // No station has a group's address, so that bit of the source tells the two apart. Of a tag only the priority is left here.
+        Some(segment) => addresses | 1 << 72 | u128::from(segment) << 4 | u128::from(tci >> 13 & 7 | (tci & 1) << 3),
+    }
 }
+
+mod vpc;
+
+pub use vpc::{VpcConfig, VpcError, VpcInfo};
 
 #[cfg(test)]
 mod tests;

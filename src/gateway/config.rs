@@ -15,6 +15,16 @@
 //! kind = "af_xdp"
 //! interface = "eth1"
 //! access = 10                    # or trunk = [10, "20-29"] and native = 1
+//!
+//! [[port]]
+//! name = "wan"
+//! kind = "af_packet"
+//! address = ["192.0.2.1/24"]     # of the gateway itself: tunnels come and go here
+//!
+//! [[vpc]]
+//! vni = 5001
+//! members = ["vm1"]
+//! remotes = ["192.0.2.2"]
 //! ```
 //!
 //! Every error names the file, the line and what is wrong there. A file is refused as a whole.
@@ -28,6 +38,8 @@ use std::str::FromStr;
 use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
 use toml::Spanned;
 
+pub use self::overlay::{InterfaceConfig, NeighbourSetting, RouteSetting, VpcSetting};
+use self::overlay::{NeighbourTable, RouteTable, VpcTable};
 use super::bridge::BridgeConfig;
 use super::vlan::{PortVlans, VlanId, VlanSet};
 use crate::datapath;
@@ -53,6 +65,12 @@ pub struct GatewayConfig {
     pub workers: WorkersConfig,
     /// The ports, at least one.
     pub ports: Vec<PortConfig>,
+    /// Routes of the underlay beside those of its interfaces.
+    pub routes: Vec<RouteSetting>,
+    /// Neighbours whose address is known for good.
+    pub neighbours: Vec<NeighbourSetting>,
+    /// VPCs.
+    pub vpcs: Vec<VpcSetting>,
 }
 
 /// The threads that carry packets.
@@ -77,8 +95,10 @@ pub struct PortConfig {
     pub number: u32,
     /// How it is opened.
     pub spec: PortSpec,
-    /// Its VLANs.
-    pub vlans: PortVlans,
+    /// Its VLANs; `None` for an interface of the underlay, and for a port that is only a member of VPCs.
+    pub vlans: Option<PortVlans>,
+    /// It is an interface of the underlay.
+    pub interface: Option<InterfaceConfig>,
 }
 
 /// Why a file was refused.
@@ -195,6 +215,12 @@ struct File {
     workers: Option<Spanned<WorkersTable>>,
     #[serde(default)]
     port: Vec<Spanned<PortTable>>,
+    #[serde(default)]
+    route: Vec<Spanned<RouteTable>>,
+    #[serde(default)]
+    neighbour: Vec<Spanned<NeighbourTable>>,
+    #[serde(default)]
+    vpc: Vec<Spanned<VpcTable>>,
 }
 
 #[derive(Debug, Default, serde::Deserialize)]
@@ -239,6 +265,10 @@ struct PortTable {
     access: Option<Within<1, 4094>>,
     trunk: Option<Trunk>,
     native: Option<Within<1, 4094>>,
+    address: Option<Vec<overlay::Net>>,
+    mac: Option<overlay::Mac>,
+    vlan: Option<Within<1, 4094>>,
+    ip_mtu: Option<Within<68, 65_535>>,
     // As `PortOptions`.
     interface: Option<String>,
     queues: Option<Within<1, 256>>,
@@ -325,7 +355,25 @@ impl GatewayConfig {
         if ports.is_empty() || ports.len() > PORTS_MAX {
             return Err(fail(None, format!("a switch needs 1 to {PORTS_MAX} [[port]] tables")));
         }
-        Ok(GatewayConfig { control, datapath, bridge: bridge(&parsed.bridge), workers, ports })
+        let (mut routes, mut neighbours, mut vpcs) = (Vec::new(), Vec::new(), Vec::new());
+        for (at, table) in parsed.route.into_iter().enumerate() {
+            let span = table.span();
+            let route = overlay::route(table.into_inner(), &ports);
+            routes.push(route.map_err(|message| fail(Some(span), format!("route {}: {message}", at + 1)))?);
+        }
+        for (at, table) in parsed.neighbour.into_iter().enumerate() {
+            let span = table.span();
+            let neighbour = overlay::neighbour(table.into_inner(), &ports);
+            neighbours.push(neighbour.map_err(|message| fail(Some(span), format!("neighbour {}: {message}", at + 1)))?);
+        }
+        for table in parsed.vpc {
+            let span = table.span();
+            let (vni, vpc) = overlay::vpc(table.into_inner(), &mut ports, &vpcs);
+            vpcs.push(vpc.map_err(|message| fail(Some(span), format!("vpc {vni}: {message}")))?);
+        }
+        overlay::settle(&mut ports, &vpcs);
+        let bridge = bridge(&parsed.bridge);
+        Ok(GatewayConfig { control, datapath, bridge, workers, ports, routes, neighbours, vpcs })
     }
 }
 
@@ -378,9 +426,25 @@ fn port(number: u32, name: String, table: PortTable, packet_len_max: usize) -> R
     let vlans = match (table.access, table.trunk, table.native) {
         (Some(_), Some(_), _) => return Err("access and trunk exclude one another".to_owned()),
         (_, None, Some(_)) => return Err("native: only a trunk has a native VLAN".to_owned()),
-        (Some(access), None, None) => PortVlans::Access(vlan(access)),
-        (None, None, None) => PortVlans::default(),
-        (None, Some(Trunk(allowed)), native) => PortVlans::Trunk { native: native.map(vlan), allowed },
+        (Some(access), None, None) => Some(PortVlans::Access(vlan(access))),
+        (None, None, None) => None,
+        (None, Some(Trunk(allowed)), native) => Some(PortVlans::Trunk { native: native.map(vlan), allowed }),
+    };
+    let interface = match table.address {
+        Some(addresses) if addresses.is_empty() => return Err("address: at least one".to_owned()),
+        Some(_) if vlans.is_some() => {
+            return Err("address: an interface of the underlay has no access, trunk or native".to_owned());
+        }
+        Some(addresses) => Some(InterfaceConfig {
+            addresses: addresses.into_iter().map(|address| address.0).collect(),
+            mac: table.mac.map(|mac| mac.0),
+            vlan: table.vlan.map(vlan),
+            mtu: table.ip_mtu.map(|mtu| mtu.to(u32::from(u16::MAX))),
+        }),
+        None if table.mac.is_some() || table.vlan.is_some() || table.ip_mtu.is_some() => {
+            return Err("mac, vlan and ip_mtu mean nothing without address".to_owned());
+        }
+        None => None,
     };
     let kind = table.kind.0;
     let options = PortOptions {
@@ -399,11 +463,13 @@ fn port(number: u32, name: String, table: PortTable, packet_len_max: usize) -> R
     };
     let spec = PortSpec { kind, name, options };
     match spec.check(packet_len_max) {
-        Ok(()) => Ok(PortConfig { number, spec, vlans }),
+        Ok(()) => Ok(PortConfig { number, spec, vlans, interface }),
         Err(PortError::Setting { field, reason, .. }) => Err(format!("{field}: {reason}")),
         Err(e) => Err(e.to_string()),
     }
 }
+
+mod overlay;
 
 #[cfg(test)]
 mod tests {
@@ -453,10 +519,10 @@ mod tests {
         };
         assert_eq!(config.bridge, bridge);
         assert_eq!(config.ports.iter().map(|p| p.number).collect::<Vec<_>>(), [2, 1, 3]);
-        assert_eq!(config.ports[0].vlans, PortVlans::Access(VlanId::DEFAULT));
+        assert_eq!(config.ports[0].vlans, Some(PortVlans::Access(VlanId::DEFAULT)));
         assert_eq!(config.ports[0].spec.options.copying, Some(Copying::Copy));
         let allowed = [10, 20, 21, 22].into_iter().filter_map(VlanId::new).collect();
-        assert_eq!(config.ports[1].vlans, PortVlans::Trunk { native: VlanId::new(5), allowed });
+        assert_eq!(config.ports[1].vlans, Some(PortVlans::Trunk { native: VlanId::new(5), allowed }));
         assert_eq!(config.ports[2].spec.options.write, Some("out.pcap".into()));
     }
 

@@ -81,6 +81,8 @@ drop_reasons! {
     Unresolved = 28, "unresolved";
     /// `encap` of a packet that is too long for the tunnel's way.
     TooBig = 29, "too_big";
+    /// A tunnel packet whose network identifier is no VPC's here.
+    UnknownVni = 30, "unknown_vni";
 }
 
 impl DropReason {

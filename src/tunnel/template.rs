@@ -16,7 +16,7 @@ const HEADER_MAX: usize = crate::flow::action::TUNNEL_HEADER_MAX;
 pub const SOURCE_PORTS: (u16, u16) = (32_768, 60_999);
 
 /// Which fields of the outer IP header come from the inner packet's. Inner packets that are not IP get the template's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Inherit {
     /// The differentiated services code point.
     pub dscp: bool,

@@ -58,7 +58,9 @@ impl<'a, O: Outside> Exec<'a, O> {
     #[cold]
     fn cannot_encap(&mut self, number: u32, id: Option<u32>, obstacle: Obstacle, r: u16) {
         self.cut(r);
-        self.hand_up(r, |outside, packet, ext, is_copy| outside.undeliverable(number, id, obstacle, packet, ext, is_copy));
+        self.hand_up(r, |outside, packet, ext, is_copy| {
+            outside.undeliverable(number, id, obstacle, packet, ext, is_copy)
+        });
     }
 
     /// Puts `template` in front of the packets; returns how many are left, at the front. They are packets of `out_port` from now on.

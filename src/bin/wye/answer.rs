@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use wye::datapath::FlowInfo;
 use wye::flow::text::{self, PortNames};
-use wye::gateway::PortVlans;
+use wye::gateway::config::PortConfig;
+use wye::gateway::{Domain, Place, PortVlans, Underlay};
 use wye::packet::DropReason;
 use wye::port::{Link, PortStats};
 
@@ -59,6 +60,9 @@ pub struct Stats {
     pub counters: Counts,
     /// What the bridge counted.
     pub bridge: Counts,
+    /// What the underlay counted; nothing if there is none.
+    #[serde(default, skip_serializing_if = "Counts::is_empty")]
+    pub underlay: Counts,
     /// Flows installed now.
     pub flows: u64,
     /// Different masks among them.
@@ -90,6 +94,9 @@ impl Stats {
             ("storm_dropped", b.storm_dropped),
             ("flows_installed", b.flows_installed),
             ("flows_refused", b.flows_refused),
+            ("remotes_learned", b.remotes_learned),
+            ("answered_for", b.answered_for),
+            ("told_too_big", b.told_too_big),
         ];
         Stats {
             seconds: view.now().0 as f64 / 1e9,
@@ -99,6 +106,7 @@ impl Stats {
             copies_dropped: counts(copies.filter(|(_, n)| *n != 0)),
             counters: counts(stats.named().filter(|(name, _)| is_other(name))),
             bridge: counts(bridge),
+            underlay: view.underlay.as_deref().map(underlay).unwrap_or_default(),
             flows: view.datapath.flow_count().into(),
             masks: view.datapath.mask_count() as u64,
         }
@@ -120,9 +128,32 @@ impl Stats {
         rows.extend(indented(&self.counters));
         rows.push(row("bridge", ""));
         rows.extend(indented(&self.bridge));
+        if !self.underlay.is_empty() {
+            rows.push(row("underlay", ""));
+            rows.extend(indented(&self.underlay));
+        }
         rows.extend([row("flows", self.flows), row("masks", self.masks)]);
         table(&[], &rows)
     }
+}
+
+fn underlay(underlay: &Underlay) -> Counts {
+    let stats = underlay.stats();
+    let n = stats.neighbours;
+    counts([
+        ("solicited", n.solicited),
+        ("neighbours_learned", n.learned),
+        ("neighbours_lost", n.lost),
+        ("neighbours_evicted", n.evicted),
+        ("waiting_overflowed", n.overflowed),
+        ("answered", stats.answered),
+        ("echoes", stats.echoes),
+        ("released", stats.released),
+        ("lost", stats.lost),
+        ("fragmented", stats.fragmented),
+        ("unsent", stats.unsent),
+        ("conflicts", stats.conflicts),
+    ])
 }
 
 fn row(name: &str, value: impl ToString) -> Vec<String> {
@@ -187,7 +218,7 @@ impl Port {
             name: view.config.spec.name.clone(),
             kind: view.config.spec.kind.name().to_owned(),
             link: link.to_owned(),
-            vlans: vlans(&view.config.vlans),
+            vlans: vlans(&view.config),
             queues: view.queues.len(),
             rx_packets_of_queue: view.queues.iter().map(|queue| queue.stats().rx_packets).collect(),
             rx_packets: sum(|s| s.rx_packets),
@@ -203,7 +234,10 @@ impl Port {
     }
 }
 
-fn vlans(vlans: &PortVlans) -> String {
+fn vlans(port: &PortConfig) -> String {
+    let Some(vlans) = &port.vlans else {
+        return if port.interface.is_some() { "underlay".to_owned() } else { "vpc".to_owned() };
+    };
     match vlans {
         PortVlans::Access(vlan) => format!("access {vlan}"),
         PortVlans::Trunk { native, allowed } => {
@@ -288,12 +322,17 @@ impl Flow {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Station {
     /// Its VLAN.
-    pub vlan: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u16>,
+    /// Its VPC, if it is in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vni: Option<u32>,
     /// Its address.
     pub mac: String,
     /// The number of the port that it is behind.
-    pub port: u32,
-    /// That port's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u32>,
+    /// That port's name, or the address of the other end of the tunnel that it is behind.
     pub name: String,
     /// Seconds since its last packet.
     pub age_s: f64,
@@ -302,7 +341,7 @@ pub struct Station {
 /// All learned addresses.
 #[derive(Debug)]
 pub struct Fdb {
-    /// In order of VLAN and address.
+    /// In order of VLAN, VPC and address.
     pub stations: Vec<Station>,
 }
 
@@ -311,12 +350,20 @@ impl Fdb {
     pub fn of(view: &View) -> Fdb {
         let now = view.now();
         let name = |number| view.ports.iter().find(|p| p.config.number == number).map(|p| p.config.spec.name.clone());
-        let stations = view.bridge.stations().into_iter().map(|s| Station {
-            vlan: s.vlan.number(),
-            mac: s.mac.map(|byte| format!("{byte:02x}")).join(":"),
-            port: s.port,
-            name: name(s.port).unwrap_or_default(),
-            age_s: now.since(s.seen) as f64 / 1e9,
+        let ends = view.underlay.as_ref().map(|underlay| underlay.endpoints()).unwrap_or_default();
+        let end = |number| ends.iter().find(|end| end.0 == number).map(|(_, end, _)| end.remote.to_string());
+        let stations = view.bridge.stations().into_iter().map(|s| {
+            let (vlan, vni) = match s.domain {
+                Domain::Vlan(vlan) => (Some(vlan.number()), None),
+                Domain::Vpc(vni) => (None, Some(vni.number())),
+            };
+            let (port, name) = match s.place {
+                Place::Port(number) => (Some(number), name(number)),
+                Place::Remote(number) => (None, end(number)),
+            };
+            let mac = s.mac.map(|byte| format!("{byte:02x}")).join(":");
+            let age_s = now.since(s.seen) as f64 / 1e9;
+            Station { vlan, vni, mac, port, name: name.unwrap_or_default(), age_s }
         });
         Fdb { stations: stations.collect() }
     }
@@ -324,9 +371,11 @@ impl Fdb {
     /// For people.
     pub fn table(&self) -> String {
         let row = |s: &Station| {
-            vec![s.vlan.to_string(), s.mac.clone(), s.port.to_string(), s.name.clone(), format!("{:.1} s", s.age_s)]
+            let number = |n: Option<u32>| n.map_or_else(|| "-".to_owned(), |n| n.to_string());
+            let (vlan, vni) = (number(s.vlan.map(u32::from)), number(s.vni));
+            vec![vlan, vni, s.mac.clone(), number(s.port), s.name.clone(), format!("{:.1} s", s.age_s)]
         };
-        table(&["vlan", "address", "port", "name", "age"], &self.stations.iter().map(row).collect::<Vec<_>>())
+        table(&["vlan", "vni", "address", "port", "name", "age"], &self.stations.iter().map(row).collect::<Vec<_>>())
     }
 }
 

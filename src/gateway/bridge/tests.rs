@@ -221,7 +221,7 @@ fn without_a_storm_limit_group_frames_have_flows_that_follow_the_ports() {
     // The source's own flow must go when it moves, or a move back would not be seen.
     assert_eq!(switch.ports(2, mac(1), BROADCAST), [1, 3]);
     assert_eq!(switch.ports(1, mac(1), BROADCAST), [2, 3]);
-    assert_eq!(switch.bridge.stations()[0].port, 1);
+    assert_eq!(switch.bridge.stations()[0].place, Place::Port(1));
 }
 
 #[test]
@@ -346,7 +346,7 @@ fn the_bridge_does_not_keep_its_datapath() {
 struct Model {
     config: BridgeConfig,
     ports: Vec<PortVlans>,
-    stations: BTreeMap<StationKey, (u32, Nanos)>,
+    stations: BTreeMap<(VlanId, [u8; 6]), (u32, Nanos)>,
     swept_at: Nanos,
 }
 
@@ -488,7 +488,13 @@ proptest! {
                 }
             }
             let known: Vec<StationInfo> = switch.bridge.stations();
-            let expected: Vec<StationInfo> = model.stations.iter().map(|(&(vlan, mac), &(port, seen))| StationInfo { vlan, mac, port, seen }).collect();
+            let info = |(&(vlan, mac), &(port, seen)): (&(VlanId, [u8; 6]), &(u32, Nanos))| StationInfo {
+                domain: Domain::Vlan(vlan),
+                mac,
+                place: Place::Port(port),
+                seen,
+            };
+            let expected: Vec<StationInfo> = model.stations.iter().map(info).collect();
             prop_assert_eq!(known, expected);
         }
         drop(switch.worker);

@@ -91,7 +91,8 @@ impl Underlay {
                     state.stats.conflicts += 1;
                 }
                 let is_ours = interface.has(target) && !interface.has(sender.ip);
-                if !sender.ip.is_unspecified() && !interface.has(sender.ip)
+                if !sender.ip.is_unspecified()
+                    && !interface.has(sender.ip)
                     && let Some(mac) = sender.mac
                 {
                     let how = if is_ours { Heard::Question } else { Heard::Announcement };
@@ -181,14 +182,14 @@ impl Underlay {
             return if back(&error) { Answer::Consumed } else { too_big };
         }
         // IPv4 whose sender allows fragments.
-        let Some(parts) = fragment::fragments(inner, mtu as usize, 0).filter(|_| packet.key.base.eth_type.get() == ethernet::IPV4)
+        let Some(parts) =
+            fragment::fragments(inner, mtu as usize, 0).filter(|_| packet.key.base.eth_type.get() == ethernet::IPV4)
         else {
             return too_big;
         };
         let encap = [Action::Encap { tunnel: packet.tunnel, id: packet.id }];
         let in_port = packet.packet.in_port;
-        let all_sent =
-            parts.iter().all(|part| self.inject(&mut state.stats, &[front, part].concat(), in_port, &encap));
+        let all_sent = parts.iter().all(|part| self.inject(&mut state.stats, &[front, part].concat(), in_port, &encap));
         state.stats.fragmented += 1;
         if all_sent { Answer::Consumed } else { too_big }
     }

@@ -26,7 +26,8 @@ pub fn fragments(bytes: &[u8], mtu: usize, id: u32) -> Option<Vec<Vec<u8>>> {
 fn fragments_v4(bytes: &[u8], mtu: usize) -> Option<Vec<Vec<u8>>> {
     let (header, _) = ipv4::Header::ref_from_prefix(bytes).ok()?;
     let packet = bytes.get(..header.total_len.get().into())?;
-    let (head, data) = packet.split_at_checked(header.header_len()).filter(|(head, _)| head.len() >= ipv4::HEADER_LEN)?;
+    let (head, data) =
+        packet.split_at_checked(header.header_len()).filter(|(head, _)| head.len() >= ipv4::HEADER_LEN)?;
     let fragment = header.fragment.get();
     if fragment & ipv4::FLAG_DF != 0 {
         return None;
@@ -100,7 +101,8 @@ fn fragments_v6(bytes: &[u8], mtu: usize, id: u32) -> Option<Vec<Vec<u8>>> {
     for (number, part) in data.chunks(room).enumerate() {
         let more = u16::from(number + 1 < count);
         let offset = (number * room) as u16;
-        let fragment = ipv6::Fragment { next_header: next, reserved: 0, offset_more: U16::new(offset | more), id: U32::new(id) };
+        let fragment =
+            ipv6::Fragment { next_header: next, reserved: 0, offset_more: U16::new(offset | more), id: U32::new(id) };
         let mut one = [head, fragment.as_bytes(), part].concat();
         one[next_at] = ip::FRAGMENT;
         let payload = (one.len() - ipv6::HEADER_LEN) as u16;

@@ -72,7 +72,9 @@ impl Underlay {
     fn solicit(&self, state: &mut State, (port, target): NeighbourKey, mac: Option<[u8; 6]>) {
         let Some(interface) = state.interfaces.get(&port) else { return };
         let frame = match (interface.source_for(target), target) {
-            (Some(IpAddr::V4(source)), IpAddr::V4(target)) => messages::arp_request(interface.link(), source, target, mac),
+            (Some(IpAddr::V4(source)), IpAddr::V4(target)) => {
+                messages::arp_request(interface.link(), source, target, mac)
+            }
             (Some(IpAddr::V6(source)), IpAddr::V6(target)) => {
                 messages::nd_solicitation(interface.link(), source, target, mac)
             }

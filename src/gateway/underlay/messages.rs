@@ -296,7 +296,11 @@ pub fn echo_reply(link: Link, mac: [u8; 6], bytes: &[u8]) -> Option<Vec<u8>> {
         6 => {
             let (header, message) = icmpv6_of(bytes)?;
             let (src, dst) = (Ipv6Addr::from(header.src), Ipv6Addr::from(header.dst));
-            if message.len() < 8 || message[..2] != [icmpv6::ECHO_REQUEST, 0] || !is_host(src.into()) || !is_host(dst.into()) {
+            if message.len() < 8
+                || message[..2] != [icmpv6::ECHO_REQUEST, 0]
+                || !is_host(src.into())
+                || !is_host(dst.into())
+            {
                 return None;
             }
             let mut reply = message.to_vec();

@@ -19,7 +19,9 @@ use ipnet::IpNet;
 use zerocopy::{FromZeros, IntoBytes};
 
 use self::messages::{Link, Message};
-use self::neighbours::{Event, Heard, NeighbourConfig, NeighbourInfo, NeighbourKey, NeighbourStats, Neighbours, Waiting};
+use self::neighbours::{
+    Event, Heard, NeighbourConfig, NeighbourInfo, NeighbourKey, NeighbourStats, Neighbours, Waiting,
+};
 use self::routes::{MAIN, Route, RouteError, Routes};
 use super::vlan::VlanId;
 use crate::datapath::{Answer, Datapath, Install, Miss, Undeliverable, WeakDatapath};
@@ -82,7 +84,7 @@ pub struct Listener {
 }
 
 /// Another end of a tunnel.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     /// Kind: VXLAN, Geneve or GRE.
     pub kind: Kind,
@@ -352,7 +354,13 @@ impl Underlay {
     ///
     /// # Errors
     /// [`UnderlayError::NotFound`].
-    pub fn route_del(&self, table: u32, prefix: IpNet, metric: Option<u32>, now: Nanos) -> Result<Route, UnderlayError> {
+    pub fn route_del(
+        &self,
+        table: u32,
+        prefix: IpNet,
+        metric: Option<u32>,
+        now: Nanos,
+    ) -> Result<Route, UnderlayError> {
         let state = &mut *lock(&self.state);
         let route = state.routes.remove(table, prefix, metric).ok_or(UnderlayError::NotFound("route"))?;
         self.look_up_all(state, now);
@@ -536,7 +544,9 @@ impl State {
             })
             .map(|(_, route)| route.prefix)
             .collect();
-        ours.into_iter().for_each(|prefix| { self.routes.remove(MAIN, prefix, Some(0)); });
+        ours.into_iter().for_each(|prefix| {
+            self.routes.remove(MAIN, prefix, Some(0));
+        });
     }
 
     fn hop_of(&self, endpoint: &Endpoint) -> Option<Hop> {

@@ -101,7 +101,7 @@ pub struct Routes {
 }
 
 /// True for an address that a host can have: not unspecified, not a group, not broadcast.
-pub(super) fn is_host(address: IpAddr) -> bool {
+pub fn is_host(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(a) => a != Ipv4Addr::UNSPECIFIED && !a.is_multicast() && !a.is_broadcast(),
         IpAddr::V6(a) => a != Ipv6Addr::UNSPECIFIED && !a.is_multicast(),

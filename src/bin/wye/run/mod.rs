@@ -1,6 +1,7 @@
 //! `wye run`: a bridge over real interfaces, until it is told to stop.
 
 mod control;
+mod overlay;
 pub mod switch;
 
 use std::io::Write;

@@ -7,11 +7,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use wye::datapath::{Datapath, Exchange, LocalPorts, PortCounters, Worker};
-use wye::gateway::Bridge;
 use wye::gateway::config::{GatewayConfig, PortConfig};
+use wye::gateway::underlay::UnderlayConfig;
+use wye::gateway::{Bridge, Underlay};
 use wye::port::wait::{Doorbell, Waiter};
 use wye::port::{Driver, PortEntry, open_queues};
 use wye::time::Nanos;
+
+use super::overlay;
 
 /// Turns without a packet before a worker sleeps: enough to bridge the gaps of a busy link.
 const IDLE_TURNS: u32 = 64;
@@ -34,6 +37,8 @@ pub struct View {
     pub datapath: Datapath,
     /// The bridge.
     pub bridge: Arc<Bridge>,
+    /// The underlay, if ports have addresses.
+    pub underlay: Option<Arc<Underlay>>,
     /// The ports.
     pub ports: Vec<PortView>,
     start: Instant,
@@ -76,7 +81,9 @@ impl Switch {
         for port in &config.ports {
             drivers.push(open_queues(&port.spec, datapath.pool())?);
         }
-        let bridge = Bridge::attach(&datapath, config.bridge.clone())?;
+        let has_underlay = config.ports.iter().any(|port| port.interface.is_some());
+        let underlay = has_underlay.then(|| Underlay::new(&datapath, UnderlayConfig::default()));
+        let bridge = Bridge::attach_over(&datapath, config.bridge.clone(), underlay.clone())?;
         let mut seats = (0..config.workers.count)
             .map(|_| {
                 let mut ports = LocalPorts::new(&datapath);
@@ -86,11 +93,13 @@ impl Switch {
             .collect::<Result<Vec<Seat>, Box<dyn std::error::Error>>>()?;
 
         let (mut views, mut homes) = (Vec::new(), Vec::new());
-        for (at, (port, queues)) in config.ports.into_iter().zip(drivers).enumerate() {
+        for (at, (port, queues)) in config.ports.iter().cloned().zip(drivers).enumerate() {
             let (number, name) = (port.number, port.spec.name.as_str().into());
             let packet_len_max = queues.first().map_or(0, |driver| driver.packet_len_max()) as u32;
             datapath.port_add(PortEntry { number, name, packet_len_max, up: true })?;
-            bridge.set_port(number, port.vlans.clone())?;
+            if let Some(vlans) = &port.vlans {
+                bridge.set_port(number, vlans.clone())?;
+            }
             let mut counters = Vec::new();
             for (queue, driver) in queues.into_iter().enumerate() {
                 // Each port begins at another worker, so that ports of one queue are spread too.
@@ -107,9 +116,16 @@ impl Switch {
             seats.iter_mut().for_each(|seat| seat.ports.connect(&exchange));
         }
 
+        if let Some(underlay) = &underlay {
+            // Whatever is sent from here is sent by the first worker.
+            let bell = Arc::clone(seats[0].waiter.doorbell());
+            datapath.set_injected(Some(Arc::new(move || bell.ring())));
+            overlay::set_up(underlay, &bridge, &config)?;
+        }
+
         let start = Instant::now();
         let mut switch = Switch {
-            view: Arc::new(View { datapath, bridge, ports: views, start }),
+            view: Arc::new(View { datapath, bridge, underlay, ports: views, start }),
             threads: Vec::new(),
             bells: seats.iter().map(|seat| Arc::clone(seat.waiter.doorbell())).collect(),
             stop: Arc::default(),
