@@ -20,6 +20,15 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
+/// The link-layer address and the MTU of a network interface, in the caller's network namespace.
+///
+/// # Errors
+/// As the system says: there is none of this name, for instance.
+pub fn interface_link(name: &str) -> std::io::Result<([u8; 6], usize)> {
+    let interfaces = sys::Interfaces::new()?;
+    Ok((interfaces.address(name)?, interfaces.mtu(name)?))
+}
+
 pub use af_xdp::{Attach, Copying};
 pub use driver::{Driver, Link, PortError, PortStats, TxBurst};
 pub use table::{PortEntry, PortTable};

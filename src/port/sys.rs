@@ -157,6 +157,13 @@ impl Interfaces {
         }
     }
 
+    /// The interface's link-layer address, if it is an Ethernet interface.
+    pub(super) fn address(&self, name: &str) -> io::Result<[u8; 6]> {
+        // A sockaddr: the hardware type, then the address.
+        let [_, _, address @ ..] = first::<8>(&self.ask(name, libc::SIOCGIFHWADDR)?);
+        Ok(address)
+    }
+
     /// The interface's MTU in bytes.
     pub(super) fn mtu(&self, name: &str) -> io::Result<usize> {
         let answer = self.ask(name, libc::SIOCGIFMTU)?;

@@ -59,7 +59,7 @@ impl Lan {
 }
 
 /// A host with `interface` as its `eth0`, which is up and silent.
-fn host(interface: &str) -> Host {
+pub fn host(interface: &str) -> Host {
     let host = Host::start();
     ip(&format!("link set {interface} netns {} name eth0", host.id()));
     host.run("sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1");
@@ -69,7 +69,7 @@ fn host(interface: &str) -> Host {
 }
 
 /// Gives host `n` its addresses of both versions.
-fn settle_in(host: &Host, n: usize) {
+pub fn settle_in(host: &Host, n: usize) {
     host.run(&format!("ip link set eth0 address 02:00:00:00:00:0{n}"));
     host.run(&format!("ip addr add {}/24 dev eth0", address(4, n)));
     for set in ["accept_ra=0", "accept_dad=0", "disable_ipv6=0"] {

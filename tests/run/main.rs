@@ -16,6 +16,7 @@ mod storm;
 mod switch;
 mod vanish;
 mod vlan;
+mod vpc;
 mod wires;
 
 /// Makes a test of each function for every kind of port; the function is told the test's full name and the kind.

@@ -46,10 +46,13 @@ impl Underlay {
             let (proto, port) = listener.carrier();
             proto == key.nw_proto && (proto == ip::GRE || key.nw_frag != 0 || port == key.tp_dst.get())
         };
-        if let Some(at) = state.listeners.iter().position(is_tunnel) {
-            if key.nw_frag != 0 {
-                return Answer::Drop(DropReason::TunnelFragment);
-            }
+        // Of a later fragment of IPv6 the key does not tell what is in it.
+        let is_later_fragment = key.nw_frag != 0 && key.nw_proto == ip::FRAGMENT;
+        let listener = state.listeners.iter().position(is_tunnel);
+        if is_later_fragment || listener.is_some() && key.nw_frag != 0 {
+            return Answer::Drop(DropReason::TunnelFragment);
+        }
+        if let Some(at) = listener {
             let mut mask = FlowMask::default();
             let m = &mut mask.0;
             (m.base.in_port, m.base.recirc_id, m.base.eth_dst) = (u32::MAX, u32::MAX, [0xff; 6]);

@@ -1,12 +1,11 @@
 //! Sets up what the configuration says of the underlay and of VPCs.
 
 use std::collections::BTreeMap;
-use std::fs;
 
 use wye::gateway::config::{GatewayConfig, InterfaceConfig, PortConfig};
 use wye::gateway::underlay::{Interface, Listener};
 use wye::gateway::{Bridge, Underlay, VpcConfig};
-use wye::port::PortKind;
+use wye::port::{PortKind, interface_link};
 use wye::time::Nanos;
 use wye::tunnel::Options;
 
@@ -63,26 +62,19 @@ pub fn set_up(underlay: &Underlay, bridge: &Bridge, config: &GatewayConfig) -> R
 /// The interface that a port is: what the configuration leaves open is the network interface's own.
 fn interface(port: &PortConfig, settings: &InterfaceConfig) -> Result<Interface, String> {
     let name = port.spec.options.interface.as_deref().unwrap_or(&port.spec.name);
-    let has_interface = port.spec.kind != PortKind::Pcap;
-    let read = |file: &str| -> Option<String> {
-        let path = format!("/sys/class/net/{name}/{file}");
-        has_interface.then(|| fs::read_to_string(path).ok().map(|text| text.trim().to_owned())).flatten()
-    };
-    let own_mac = || {
-        let text = read("address")?;
-        let bytes: Result<Vec<u8>, _> = text.split(':').map(|part| u8::from_str_radix(part, 16)).collect();
-        <[u8; 6]>::try_from(bytes.ok()?).ok().filter(|mac| *mac != [0; 6])
-    };
-    // A trace has no address: one of those that are nobody's (IEEE 802 §8.4, locally administered), by its number.
+    let own = if port.spec.kind == PortKind::Pcap { None } else { interface_link(name).ok() };
+    // Behind a TAP interface is the host, whose address the interface's own is; and a trace has none. So they get one of those that are
+    // nobody's (IEEE 802 §8.4, locally administered), by the port's number.
     let [_, _, c, d] = port.number.to_be_bytes();
-    let made_up = || if has_interface { None } else { Some([0x02, b'w', b'y', b'e', c, d]) };
-    let mac = settings.mac.or_else(own_mac).or_else(made_up).ok_or("mac: the interface has none; say which")?;
-    let own_mtu = || read("mtu").and_then(|text| text.parse().ok());
+    let made_up = matches!(port.spec.kind, PortKind::Pcap | PortKind::Tap).then_some([0x02, b'w', b'y', b'e', c, d]);
+    let own_mac = own.map(|(mac, _)| mac).filter(|mac| *mac != [0; 6]);
+    let mac = settings.mac.or(made_up).or(own_mac).ok_or("mac: the interface has none; say which")?;
+    let own_mtu = own.and_then(|(_, mtu)| u32::try_from(mtu).ok());
     Ok(Interface {
         port: port.number,
         mac,
         vlan: settings.vlan,
-        mtu: settings.mtu.or_else(own_mtu).unwrap_or(MTU_DEFAULT),
+        mtu: settings.mtu.or(own_mtu).unwrap_or(MTU_DEFAULT),
         addresses: settings.addresses.clone(),
     })
 }
