@@ -13,7 +13,7 @@
 //!
 //! A path of segments is a template in two ways:
 //!
-//! | | destination | [`write`]'s `segments` | `left` |
+//! | | destination | [`write()`]'s `segments` | `left` |
 //! |---|---|---|---|
 //! | H.Encaps | the first | all | all but one |
 //! | H.Encaps.Red | the first | all but the first | the same; without a second there is no header |
@@ -116,7 +116,7 @@ pub(super) fn check(own: &[u8]) -> Result<(), &'static str> {
     }
 }
 
-/// The `next_header` of an outer IPv6 header in front of what [`write`] writes.
+/// The `next_header` of an outer IPv6 header in front of what [`write()`] writes.
 ///
 /// # Errors
 /// Why there is none.
