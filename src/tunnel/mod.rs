@@ -93,9 +93,9 @@ fn take_off(
     Ok(())
 }
 
-/// As [`open`] for the most frequent packets: outer headers as [`outer::check_usual`] knows them, VXLAN without extensions or Geneve with up
-/// to 64 bytes of options, an inner Ethernet frame. What they said goes to the tunnel line and the first line of options of `key`; returned
-/// are these lines' bits. `None`, and the packet is unchanged, for all others, be they right or wrong.
+/// As [`open`] for the most frequent packets: an untagged IPv4 header without options and a UDP header without checksum, VXLAN without
+/// extensions or Geneve with up to 64 bytes of options, an inner Ethernet frame. What they said goes to the tunnel line and the first line of
+/// options of `key`; returned are these lines' bits. `None`, and the packet is unchanged, for all others, be they right or wrong.
 #[inline(always)]
 pub fn open_usual(packet: &mut Packet, key: &mut FlowKey, kind: Kind, options: &Options) -> Option<LineSet> {
     let outer = outer::check_usual(packet, &mut key.tunnel)?;
