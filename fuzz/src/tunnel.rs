@@ -1,5 +1,5 @@
 //! Tunnels: outer headers that strangers send, and outer headers that a controller hands over. The input is four bytes, which choose the
-//! kind, the options, what the receiver knew, and where outer headers end; then a frame.
+//! kind, the options, what the receiver knew and the behaviour of an SRv6 segment, and where outer headers end; then a frame.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use wye::flow::extract::{ExtractOptions, extract_whole};
 use wye::flow::{Ext, FlowKey};
 use wye::packet::{Packet, PacketFlags, Pool};
 use wye::time::Nanos;
-use wye::tunnel::{Kind, Moment, Options, Sequence, Template, open, open_usual};
+use wye::tunnel::{Behaviour, Kind, Moment, Options, Sequence, Template, open, open_usual};
 
 /// Frames longer than this say nothing new.
 const FRAME_LEN_MAX: usize = 2048;
@@ -32,9 +32,14 @@ pub fn run(bytes: &[u8]) {
         ecn: has(8),
         known_options: has(16).then(|| Box::from([(0x0102, 0x80)])),
         reduced: has(32),
+        behaviour: Behaviour::from_number((flags >> 1).into()),
+        upper_layer: has(64),
     };
     POOL.with(|pool| {
         opened(pool, kind, &options, flags & 1 != 0, frame);
+        if options.behaviour.is_some_and(|behaviour| behaviour.flavours().is_some()) {
+            travels(pool, &options, frame);
+        }
         if let Some((header, inner)) = frame.split_at_checked(headers.into()) {
             pushed(pool, kind, &options, header, inner);
         }
@@ -75,6 +80,20 @@ fn opened(pool: &Arc<Pool>, kind: Kind, options: &Options, checksums_good: bool,
     }
     pool.free(&mut packet);
     result.is_ok().then_some(left)
+}
+
+/// A packet that goes from segment to segment comes to an end: its hop limit does.
+fn travels(pool: &Arc<Pool>, options: &Options, frame: &[u8]) {
+    let mut at = frame.to_vec();
+    while let Some(left) = opened(pool, Kind::Srv6, options, false, &at) {
+        // Taken out, for this node, or behind a tag.
+        if left == at || left.get(..14) != at.get(..14) || left[12..14] != [0x86, 0xdd] || left.len() < 54 {
+            break;
+        }
+        let hop_limit_or_header = left[21] < at[21] || left.len() < at.len();
+        assert!(hop_limit_or_header, "a segment that takes nothing");
+        at = left;
+    }
 }
 
 fn pushed(pool: &Arc<Pool>, kind: Kind, options: &Options, header: &[u8], inner: &[u8]) {

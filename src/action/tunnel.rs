@@ -37,7 +37,7 @@ pub fn push(
     Ok(())
 }
 
-/// Takes the outer headers off; `ext` is the packet's own. What is left came in on `port`.
+/// Takes the outer headers off, or does what else a segment of SRv6 stands for; `ext` is the packet's own. What is left came in on `port`.
 ///
 /// # Errors
 /// As [`open`](crate::tunnel::open).

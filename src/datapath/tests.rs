@@ -718,4 +718,5 @@ fn a_handler_may_use_the_datapath_when_it_is_dropped() {
     }
 }
 
+mod segments;
 mod tunnels;

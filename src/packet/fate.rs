@@ -45,7 +45,7 @@ drop_reasons! {
     Meter = 10, "meter";
     /// More recirculations than the limit, see `action::RECIRCULATIONS_MAX`.
     RecirculationLimit = 11, "recirculation_limit";
-    /// `dec_ttl` of a packet whose TTL or hop limit is 1 or 0.
+    /// `dec_ttl` of a packet whose TTL or hop limit is 1 or 0, or such a packet at a segment that is not its last (RFC 8986 §4.1).
     TtlExpired = 12, "ttl_expired";
     /// An action needs a header that the packet lacks, or that is truncated.
     ActionHeader = 13, "action_header";
@@ -71,7 +71,7 @@ drop_reasons! {
     TunnelChecksum = 23, "tunnel_checksum";
     /// A fragment of a tunnel packet: it would have to be reassembled first.
     TunnelFragment = 24, "tunnel_fragment";
-    /// A tunnel packet with an option or extension header that must be understood and is not (RFC 8926 §3.5, 3GPP TS 29.281 §5.2.1).
+    /// A tunnel packet with an option or extension header that must be understood and is not (RFC 8926 §3.5, 3GPP TS 29.281 §5.2.1, RFC 8200 §4.2).
     TunnelOption = 25, "tunnel_option";
     /// A tunnel packet marked "congestion experienced" around one whose transport cannot be told (RFC 6040 §4.2).
     TunnelEcn = 26, "tunnel_ecn";

@@ -1,5 +1,6 @@
 //! What a kind of tunnel is: [`Kind`] and what it answers for each.
 
+use super::behaviour::Behaviour;
 use super::sequence::Moment;
 use super::{erspan, geneve, gre, gtpu, srv6, vxlan};
 use crate::flow::Ext;
@@ -65,14 +66,30 @@ pub struct Options {
     /// Geneve: classes and types of the options that are understood; `None` if whoever matches on them judges. A packet with a critical
     /// option of another type is dropped.
     pub known_options: Option<Box<[(u16, u8)]>>,
-    /// SRv6: take packets without a segment routing header, as H.Encaps.Red with a single segment makes them (RFC 8986 §5.2).
+    /// SRv6: take packets without a segment routing header, as H.Encaps.Red with a single segment makes them (RFC 8986 §5.2). A behaviour
+    /// takes them in any case.
     pub reduced: bool,
+    /// SRv6: what the segment stands for that is the packets' destination. `None` is what Open vSwitch does: no segment may be left, and an
+    /// IP packet comes out.
+    pub behaviour: Option<Behaviour>,
+    /// SRv6 with a behaviour: a packet for this node that carries something else than what the behaviour takes out, ICMPv6 for example, comes
+    /// out as it is, for the flows to decide (RFC 8986 §4.1.1). Otherwise it is dropped.
+    pub upper_layer: bool,
 }
 
 impl Default for Options {
     /// As Open vSwitch's userspace datapath.
     fn default() -> Self {
-        Options { gbp: false, gpe: false, zero_checksum6: true, ecn: false, known_options: None, reduced: false }
+        Options {
+            gbp: false,
+            gpe: false,
+            zero_checksum6: true,
+            ecn: false,
+            known_options: None,
+            reduced: false,
+            behaviour: None,
+            upper_layer: false,
+        }
     }
 }
 

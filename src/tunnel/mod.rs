@@ -7,13 +7,16 @@
 //! | [`template`] | ready-made outer headers; per packet only lengths, checksums, ports and sequence numbers are filled in |
 //! | [`ecn`] | congestion marks between inner and outer header (RFC 6040) |
 //! | [`vxlan`], [`geneve`], [`gre`], [`erspan`], [`gtpu`], [`srv6`] | one kind each |
+//! | [`behaviour`], [`endpoint`] | what the segments of SRv6 stand for, and what that does to a packet (RFC 8986 §4) |
 //! | [`sequence`] | sequence numbers |
 //! | [`table`] | the tunnels of a datapath by number |
 //!
 //! A kind is one file and one line in [`Kind`].
 
+pub mod behaviour;
 pub mod contract;
 pub mod ecn;
+pub mod endpoint;
 pub mod erspan;
 pub mod geneve;
 pub mod gre;
@@ -25,6 +28,7 @@ pub mod table;
 pub mod template;
 pub mod vxlan;
 
+pub use behaviour::{Behaviour, Flavours};
 pub use contract::{Carrier, Kind, Opened, Options};
 pub use sequence::{Moment, Sequence, Sequences};
 pub use table::{Obstacle, Tunnel, TunnelTable, Way};
@@ -35,7 +39,8 @@ use crate::flow::{Ext, FlowKey};
 use crate::packet::{DropReason, Packet, PacketFlags};
 
 /// Checks a packet's outer headers, whose offsets the packet has, takes them off, and notes in `ext` what they said. What is left is
-/// the inner packet, whose offsets are not known; or all of it, if it is a message between the tunnel's ends, such as GTP-U's echo request.
+/// the inner packet, whose offsets are not known; or all of it, if it is a message between the tunnel's ends, such as GTP-U's echo request, or
+/// a packet that goes on to its next segment (see [`Behaviour`]).
 ///
 /// `ext` is the packet's own; its tunnel metadata is replaced.
 ///
@@ -43,6 +48,9 @@ use crate::packet::{DropReason, Packet, PacketFlags};
 /// The reason for which the kind's RFC has the packet dropped; it is unchanged then, and `ext` says nothing that is of use.
 #[inline(always)]
 pub fn open(packet: &mut Packet, ext: &mut Ext, kind: Kind, options: &Options) -> Result<(), DropReason> {
+    if let (Kind::Srv6, Some(behaviour)) = (kind, options.behaviour) {
+        return endpoint::open(packet, ext, behaviour, options);
+    }
     let outer = outer::check(packet, &mut ext.tunnel, kind.carrier(), options)?;
     let bytes = packet.data().get(outer.at..outer.end).ok_or(DropReason::TunnelHeader)?;
     ext.lines &= !LINE_OPTIONS;
@@ -51,15 +59,28 @@ pub fn open(packet: &mut Packet, ext: &mut Ext, kind: Kind, options: &Options) -
         ext.lines |= LINE_TUNNEL;
         return Ok(());
     }
+    take_off(packet, ext, outer.at + opened.len, outer.end - opened.padding, opened.layer3, options)
+}
+
+/// Takes off what is in front of `at`, where the inner packet begins, which goes on to `end`.
+#[inline(always)]
+fn take_off(
+    packet: &mut Packet,
+    ext: &mut Ext,
+    at: usize,
+    end: usize,
+    layer3: Option<u16>,
+    options: &Options,
+) -> Result<(), DropReason> {
     if options.ecn {
-        ecn::decapsulate(packet, outer.at + opened.len, opened.layer3, ext.tunnel.tos)?;
+        ecn::decapsulate(packet, at, layer3, ext.tunnel.tos)?;
     }
     ext.lines |= LINE_TUNNEL;
-    packet.truncate(outer.end - opened.padding);
-    if !packet.pop_front(outer.at + opened.len) {
+    packet.truncate(end);
+    if !packet.pop_front(at) {
         return Err(DropReason::TunnelHeader);
     }
-    match opened.layer3 {
+    match layer3 {
         None => packet.flags.remove(PacketFlags::LAYER3),
         Some(ethertype) => {
             packet.flags.insert(PacketFlags::LAYER3);
@@ -72,9 +93,9 @@ pub fn open(packet: &mut Packet, ext: &mut Ext, kind: Kind, options: &Options) -
     Ok(())
 }
 
-/// As [`open`] for the most frequent packets: outer headers as `outer::check_usual` knows them, VXLAN without extensions or Geneve with up
-/// to 64 bytes of options, an inner Ethernet frame. What they said goes to the tunnel line and the first line of options of `key`; returned
-/// are these lines' bits. `None`, and the packet is unchanged, for all others, be they right or wrong.
+/// As [`open`] for the most frequent packets: an untagged IPv4 header without options and a UDP header without checksum, VXLAN without
+/// extensions or Geneve with up to 64 bytes of options, an inner Ethernet frame. What they said goes to the tunnel line and the first line of
+/// options of `key`; returned are these lines' bits. `None`, and the packet is unchanged, for all others, be they right or wrong.
 #[inline(always)]
 pub fn open_usual(packet: &mut Packet, key: &mut FlowKey, kind: Kind, options: &Options) -> Option<LineSet> {
     let outer = outer::check_usual(packet, &mut key.tunnel)?;

@@ -144,7 +144,7 @@ fn check_v4(packet: &Packet, bytes: &[u8], tunnel: &mut TunnelLine, proto: u8) -
 
 /// Returns the length of the IP packet. Without `proto` the extension headers are the tunnel's to check.
 #[inline(never)]
-fn check_v6(bytes: &[u8], tunnel: &mut TunnelLine, proto: Option<u8>) -> Result<usize, DropReason> {
+pub(super) fn check_v6(bytes: &[u8], tunnel: &mut TunnelLine, proto: Option<u8>) -> Result<usize, DropReason> {
     let (header, _) = ipv6::Header::ref_from_prefix(bytes).map_err(|_| DropReason::TunnelHeader)?;
     if let Some(proto) = proto {
         check_extensions(&bytes[ipv6::HEADER_LEN..], header.next_header, proto)?;

@@ -1,5 +1,5 @@
-//! Segment routing over IPv6 (RFC 8754): an outer IPv6 header, most often with a segment routing header, around an IP packet
-//! (RFC 8986: H.Encaps, H.Encaps.Red, and the ends that take it off).
+//! Segment routing over IPv6 (RFC 8754): an outer IPv6 header, most often with a segment routing header, around an IP packet or
+//! an Ethernet frame (RFC 8986 §5: H.Encaps and H.Encaps.L2, and both reduced).
 //!
 //! ```text
 //!   | next | length | type 4 | left | last entry | flags |   tag   |
@@ -8,6 +8,15 @@
 //! ```
 //!
 //! What a tunnel of this kind has as its own header begins with the outer IPv6 header: there is no other between it and the inner packet.
+//!
+//! What is taken off here is what Open vSwitch takes off. The behaviours of RFC 8986 are [`endpoint`](super::endpoint)'s.
+//!
+//! A path of segments is a template in two ways:
+//!
+//! | | destination | [`write()`]'s `segments` | `left` |
+//! |---|---|---|---|
+//! | H.Encaps | the first | all | all but one |
+//! | H.Encaps.Red | the first | all but the first | the same; without a second there is no header |
 
 use super::contract::{Opened, Options};
 use crate::packet::DropReason;
@@ -15,23 +24,32 @@ use crate::wire::{ethernet, ip, ipv6};
 use zerocopy::FromBytes;
 
 /// Length of the routing header in front of its segments.
-const LEN: usize = 8;
+pub(super) const LEN: usize = 8;
 /// Length of a segment.
-const SEGMENT_LEN: usize = 16;
+pub(super) const SEGMENT_LEN: usize = 16;
 /// Segments in a header at most: its length field counts units of 8 bytes in 8 bits.
 pub const SEGMENTS_MAX: usize = 127;
 /// Type of the routing header (RFC 8754 §8).
-const ROUTING_TYPE: u8 = 4;
+pub(super) const ROUTING_TYPE: u8 = 4;
 /// A TLV that is one byte long (RFC 8754 §2.1).
 const PAD1: u8 = 0;
 
-/// EtherType of what `next` stands for.
-const fn inner_of(next: u8) -> Option<u16> {
+/// What `next` stands for: an EtherType, or `Some(None)` for an Ethernet frame.
+const fn inner_of(next: u8) -> Option<Option<u16>> {
     match next {
-        ip::IPIP => Some(ethernet::IPV4),
-        ip::IPV6 => Some(ethernet::IPV6),
+        ip::IPIP => Some(Some(ethernet::IPV4)),
+        ip::IPV6 => Some(Some(ethernet::IPV6)),
+        ip::ETHERNET => Some(None),
         _ => None,
     }
+}
+
+/// The extension header at `at`, whose length is in units of 8 bytes, and the type of what follows it.
+pub(super) fn extension(bytes: &[u8], at: usize) -> Result<(u8, &[u8]), DropReason> {
+    let rest = bytes.get(at..).unwrap_or_default();
+    let &[following, units] = rest.first_chunk().ok_or(DropReason::TunnelHeader)?;
+    let header = rest.get(..(usize::from(units) + 1) * 8).ok_or(DropReason::TunnelHeader)?;
+    Ok((following, header))
 }
 
 /// Checks the segment routing header that is all of `header`. Returns how many segments are left.
@@ -52,18 +70,17 @@ fn check_segments(header: &[u8]) -> Option<u8> {
     Some(left)
 }
 
-/// Walks from the IPv6 header to the inner packet; its EtherType, where it begins, and how many segments are left, if there is a segment
+/// Walks from the IPv6 header to the inner packet; what it is, where it begins, and how many segments are left, if there is a segment
 /// routing header. The walk is bounded by the bytes: each header takes 8 or more.
-fn walk(bytes: &[u8]) -> Result<(u16, usize, Option<u8>), DropReason> {
+fn walk(bytes: &[u8]) -> Result<(Option<u16>, usize, Option<u8>), DropReason> {
     let (header, _) = ipv6::Header::ref_from_prefix(bytes).map_err(|_| DropReason::TunnelHeader)?;
     let (mut next, mut at, mut left) = (header.next_header, ipv6::HEADER_LEN, None);
     loop {
-        if let Some(ethertype) = inner_of(next) {
-            return Ok((ethertype, at, left));
+        if let Some(inner) = inner_of(next) {
+            return Ok((inner, at, left));
         }
-        let &[following, units] = bytes.get(at..).and_then(|h| h.first_chunk()).ok_or(DropReason::TunnelHeader)?;
-        let len = (usize::from(units) + 1) * 8;
-        let header = bytes.get(at..at + len).ok_or(DropReason::TunnelHeader)?;
+        let (following, header) = extension(bytes, at)?;
+        let len = header.len();
         match next {
             ip::ROUTING => left = Some(check_segments(header).ok_or(DropReason::TunnelHeader)?),
             ip::HOP_BY_HOP | ip::DESTINATION_OPTIONS => {}
@@ -72,7 +89,7 @@ fn walk(bytes: &[u8]) -> Result<(u16, usize, Option<u8>), DropReason> {
         }
         if left.is_some_and(|left| left > 0) {
             // What follows is for the nodes behind the segments that are left.
-            return inner_of(following).map(|ethertype| (ethertype, at + len, left)).ok_or(DropReason::TunnelHeader);
+            return inner_of(following).map(|inner| (inner, at + len, left)).ok_or(DropReason::TunnelHeader);
         }
         (next, at) = (following, at + len);
     }
@@ -85,7 +102,9 @@ pub(super) fn open(bytes: &[u8], options: &Options) -> Result<Opened, DropReason
         // A packet that has a way to go is not for whoever opens it, as in Open vSwitch.
         (_, _, Some(1..)) => Err(DropReason::TunnelHeader),
         (_, _, None) if !options.reduced => Err(DropReason::TunnelHeader),
-        (ethertype, len, _) => Ok(Opened::new(len, Some(ethertype))),
+        // It knows IP packets only.
+        (None, ..) => Err(DropReason::TunnelHeader),
+        (ethertype, len, _) => Ok(Opened::new(len, ethertype)),
     }
 }
 
@@ -93,7 +112,7 @@ pub(super) fn open(bytes: &[u8], options: &Options) -> Result<Opened, DropReason
 pub(super) fn check(own: &[u8]) -> Result<(), &'static str> {
     match walk(own) {
         Ok((_, len, _)) if len == own.len() => Ok(()),
-        _ => Err("a segment routing header, or none, in front of an IP packet"),
+        _ => Err("a segment routing header, or none, in front of an IP packet or a frame"),
     }
 }
 
@@ -101,22 +120,25 @@ pub(super) fn check(own: &[u8]) -> Result<(), &'static str> {
 ///
 /// # Errors
 /// Why there is none.
-pub fn next_header(segments: &[[u8; 16]], layer3: u16) -> Result<u8, &'static str> {
+pub fn next_header(segments: &[[u8; 16]], layer3: Option<u16>) -> Result<u8, &'static str> {
     match (segments, layer3) {
-        (_, layer3) if layer3 != ethernet::IPV4 && layer3 != ethernet::IPV6 => Err("SRv6 carries IPv4 and IPv6 only"),
-        ([], ethernet::IPV4) => Ok(ip::IPIP),
-        ([], _) => Ok(ip::IPV6),
+        (_, Some(layer3)) if layer3 != ethernet::IPV4 && layer3 != ethernet::IPV6 => {
+            Err("SRv6 carries IPv4, IPv6, and Ethernet only")
+        }
+        ([], Some(ethernet::IPV4)) => Ok(ip::IPIP),
+        ([], Some(_)) => Ok(ip::IPV6),
+        ([], None) => Ok(ip::ETHERNET),
         _ => Ok(ip::ROUTING),
     }
 }
 
 /// Appends a segment routing header: `segments` is what it lists of the path, its first one first, and `left` how many of them are left.
 /// The outer header's destination is the path's first segment. Without segments there is no header. `layer3` is the EtherType of the inner
-/// packet.
+/// packet, `None` if that is an Ethernet frame.
 ///
 /// # Errors
 /// Why there is no such header.
-pub fn write(segments: &[[u8; 16]], left: u8, layer3: u16, out: &mut Vec<u8>) -> Result<(), &'static str> {
+pub fn write(segments: &[[u8; 16]], left: u8, layer3: Option<u16>, out: &mut Vec<u8>) -> Result<(), &'static str> {
     let inner = next_header(&[], layer3)?;
     if segments.len() > SEGMENTS_MAX {
         return Err("a segment routing header lists at most 127 segments");

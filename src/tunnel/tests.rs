@@ -2,6 +2,7 @@
 
 mod conformance;
 mod decoders;
+mod endpoint;
 mod golden;
 mod hostile;
 mod variants;

@@ -36,6 +36,8 @@ pub const SCTP: u8 = 132;
 pub const MOBILITY: u8 = 135;
 /// UDP-Lite (RFC 3828).
 pub const UDP_LITE: u8 = 136;
+/// Ethernet (RFC 8986 §10.1).
+pub const ETHERNET: u8 = 143;
 
 /// The differentiated services code point (RFC 2474 §3).
 pub const DSCP_MASK: u8 = 0xfc;

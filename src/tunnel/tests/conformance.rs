@@ -1,5 +1,6 @@
 //! What every kind and variant must do, whatever comes from the wire.
 
+use super::endpoint::oracle;
 use super::variants::{self, ENTROPY, NOW, SEQUENCE, Variant};
 use super::*;
 use crate::packet::Packet;
@@ -44,9 +45,15 @@ impl Bench {
             Ok(()) => {
                 let allowed = LINE_TUNNEL | if variant.kind == Kind::Geneve { LINE_OPTIONS } else { 0 };
                 assert_eq!((ext.lines & LINE_TUNNEL, ext.lines & !allowed), (LINE_TUNNEL, 0));
-                assert!(bytes.ends_with(&left) || bytes.windows(left.len()).any(|window| window == left));
+                let is_inside = bytes.ends_with(&left) || bytes.windows(left.len()).any(|window| window == left);
+                assert!(is_inside || options.behaviour.is_some_and(|it| it.flavours().is_some()));
             }
             Err(_) => assert_eq!(left, bytes, "{}: a packet that is dropped is unchanged", variant.name),
+        }
+        if let Some(behaviour) = options.behaviour.filter(|_| variant.kind == Kind::Srv6) {
+            let expected = oracle::open(bytes, behaviour, options.upper_layer);
+            let expected = expected.map(|expected| expected.bytes);
+            assert_eq!(result.map(|()| left.clone()), expected, "{}", variant.name);
         }
         let handed = result.map(|()| f(&packet, &ext));
         self.pool.free(&mut packet);
@@ -96,7 +103,7 @@ fn rest(variant: &Variant, frame: &[u8]) -> Vec<u8> {
 fn what_is_pushed_opens_to_the_inner_packet_and_to_what_it_was_written_from() {
     let bench = Bench::new();
     let mut names = std::collections::HashSet::new();
-    for variant in variants::all() {
+    for variant in variants::all_and_behaviours() {
         let bytes = variant.wrapped();
         checksums::verify(&bytes).unwrap_or_else(|error| panic!("{}: {error}", variant.name));
         assert_eq!(bytes.len(), variant.header.len() + variant.inner().len());
@@ -119,7 +126,7 @@ fn what_is_pushed_opens_to_the_inner_packet_and_to_what_it_was_written_from() {
 #[test]
 fn packets_that_are_cut_off_anywhere_are_dropped_or_end_there() {
     let bench = Bench::new();
-    for variant in variants::all() {
+    for variant in variants::all_and_behaviours() {
         let bytes = variant.wrapped();
         // The lengths still say what they said.
         for len in 0..bytes.len() {
@@ -150,7 +157,7 @@ fn packets_that_are_cut_off_anywhere_are_dropped_or_end_there() {
 #[test]
 fn every_other_byte_opens_or_is_dropped_and_checksums_see_it() {
     let bench = Bench::new();
-    for variant in variants::all() {
+    for variant in variants::all_and_behaviours() {
         let mut bytes = variant.wrapped();
         let own = variant.own_at();
         let is_first = !variant.v6 || variant.kind == Kind::Srv6;
@@ -180,7 +187,7 @@ fn every_other_byte_opens_or_is_dropped_and_checksums_see_it() {
 #[test]
 fn sequence_numbers_and_times_are_each_packets_own() {
     let pool = Pool::new(1, 4096, 640).unwrap();
-    for variant in variants::all() {
+    for variant in variants::all_and_behaviours() {
         let (template, sequence) = (variant.template(), Sequence::starting(SEQUENCE));
         let packets: Vec<Vec<u8>> = (0..3)
             .map(|i| {
@@ -227,11 +234,11 @@ proptest! {
         options in (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()),
         trusted in any::<bool>(),
     ) {
-        let variants = variants::all();
+        let variants = variants::all_and_behaviours();
         let variant = which.get(&variants);
         let (gbp, gpe, zero_checksum6, ecn, knows, reduced) = options;
         let known_options = knows.then(|| Box::from([(0x0102, 0x80)]));
-        let options = Options { gbp, gpe, zero_checksum6, ecn: false, known_options, reduced };
+        let options = Options { gbp, gpe, zero_checksum6, known_options, reduced, ..variant.options.clone() };
         let frame = variant.wrapped();
         let mut rest = rest(variant, &frame);
         rest.truncate(keep.max(if variant.kind.carrier() == Carrier::Udp { 8 } else { 0 }));

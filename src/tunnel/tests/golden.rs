@@ -5,9 +5,9 @@ use super::*;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The frames by name.
-pub fn frames() -> BTreeMap<String, Vec<u8>> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tunnels/frames.txt");
+/// The frames in `file` by name.
+pub fn frames(file: &str) -> BTreeMap<String, Vec<u8>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tunnels").join(file);
     let text = std::fs::read_to_string(path).unwrap();
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
     let frame = |line: &str| {
@@ -19,7 +19,7 @@ pub fn frames() -> BTreeMap<String, Vec<u8>> {
 
 #[test]
 fn frames_of_another_maker_open_and_the_same_are_pushed() {
-    let mut frames = frames();
+    let mut frames = frames("frames.txt");
     for variant in variants::all() {
         let golden = frames.remove(&variant.name).unwrap_or_else(|| panic!("no golden frame is {}", variant.name));
         assert_eq!(variant.wrapped(), golden, "{}", variant.name);

@@ -308,7 +308,7 @@ fn headers_that_a_kind_cannot_fill_in_are_refused() {
     assert_eq!(refused("gtpu-of-0800-ipv4", &|header, at| header[at] = 0x50), gtpu);
     assert_eq!(refused("gtpu-qfi-of-0800-ipv4", &|header, at| header.truncate(at + 15)), gtpu);
     assert_eq!(refused("gtpu-qfi-of-0800-ipv4", &|header, at| header[at + 12] = 2), gtpu);
-    let srv6 = "the outer headers lack a segment routing header, or none, in front of an IP packet";
+    let srv6 = "the outer headers lack a segment routing header, or none, in front of an IP packet or a frame";
     assert_eq!(refused("srv6-of-0800-ipv6", &|header, at| header[at + 43] = 2), srv6);
     assert_eq!(refused("srv6-of-0800-ipv6", &|header, _| header.push(0)), srv6);
     assert_eq!(refused("srv6-of-0800-ipv6", &|header, _| header.truncate(70)), srv6);
@@ -333,9 +333,9 @@ fn headers_that_there_cannot_be_are_not_written() {
     assert_eq!(gtpu::write(&line, false, container, &mut out), Err("a QoS flow identifier has 6 bits"));
     let segments = [[0; 16]; srv6::SEGMENTS_MAX + 1];
     let too_many = "a segment routing header lists at most 127 segments";
-    assert_eq!(srv6::write(&segments, 0, ethernet::IPV4, &mut out), Err(too_many));
+    assert_eq!(srv6::write(&segments, 0, Some(ethernet::IPV4), &mut out), Err(too_many));
     let left = "more segments are left than there are";
-    assert_eq!(srv6::write(&segments[..1], 2, ethernet::IPV4, &mut out), Err(left));
-    assert_eq!(srv6::write(&[], 0, ethernet::ARP, &mut out), Err("SRv6 carries IPv4 and IPv6 only"));
+    assert_eq!(srv6::write(&segments[..1], 2, Some(ethernet::IPV4), &mut out), Err(left));
+    assert_eq!(srv6::write(&[], 0, Some(ethernet::ARP), &mut out), Err("SRv6 carries IPv4, IPv6, and Ethernet only"));
     assert!(out.is_empty());
 }

@@ -249,22 +249,58 @@ fn srv6(out: &mut Vec<Variant>) {
     let one = [address(2)];
     let three = [address(0x23), address(0x22), address(2)];
     for (name, segments) in [("srv6-reduced", &[][..]), ("srv6", &one), ("srv6-three", &three)] {
-        for layer3 in [ethernet::IPV4, ethernet::IPV6] {
+        for layer3 in [Some(ethernet::IPV4), Some(ethernet::IPV6), None] {
             // The label says: from the flow's hash.
             let outer = Frame::new().eth([0xb; 6], [0xa; 6]).ipv6(V6[0], V6[1]).label(2);
             let mut header = outer.proto(srv6::next_header(segments, layer3).unwrap()).build();
             srv6::write(segments, 0, layer3, &mut header).unwrap();
+            let name = match layer3 {
+                None => format!("{name}-ipv6"),
+                Some(ethertype) => format!("{name}-of-{ethertype:04x}-ipv6"),
+            };
+            // Frames are for a behaviour alone.
+            let behaviour = layer3.is_none().then_some(Behaviour::EndDx2);
             out.push(Variant {
-                name: format!("{name}-of-{layer3:04x}-ipv6"),
+                name,
                 kind: Kind::Srv6,
                 v6: true,
                 sum: false,
-                options: Options { reduced: segments.is_empty(), ..Options::default() },
+                options: Options { reduced: segments.is_empty(), behaviour, ..Options::default() },
                 header,
                 line: with_outer(line(0, 0), Kind::Srv6, true),
                 geneve: Vec::new(),
-                layer3: Some(layer3),
+                layer3,
             });
         }
     }
+}
+
+/// The variants of SRv6 for every behaviour that takes their outer headers off.
+pub fn behaviours() -> Vec<Variant> {
+    let takes_off = |behaviour: Behaviour, layer3: Option<u16>| match behaviour {
+        Behaviour::EndDx4 | Behaviour::EndDt4 => layer3 == Some(ethernet::IPV4),
+        Behaviour::EndDx6 | Behaviour::EndDt6 => layer3 == Some(ethernet::IPV6),
+        Behaviour::EndDt46 => layer3.is_some(),
+        Behaviour::EndDx2 => layer3.is_none(),
+        Behaviour::End(flavours) | Behaviour::EndX(flavours) | Behaviour::EndT(flavours) => {
+            flavours.usd && layer3.is_some()
+        }
+    };
+    let mut out = Vec::new();
+    for behaviour in Behaviour::all() {
+        let mut variants = Vec::new();
+        srv6(&mut variants);
+        variants.retain(|variant| takes_off(behaviour, variant.layer3));
+        for variant in &mut variants {
+            variant.name = format!("{} {}", behaviour.name(), variant.name);
+            variant.options = Options { behaviour: Some(behaviour), ..Options::default() };
+        }
+        out.append(&mut variants);
+    }
+    out
+}
+
+/// All variants, and those of SRv6 for every behaviour.
+pub fn all_and_behaviours() -> Vec<Variant> {
+    all().into_iter().chain(behaviours()).collect()
 }

@@ -128,7 +128,7 @@ def srv6():
         ("srv6", ["2001:db8::2"]),
         ("srv6-three", ["2001:db8::23", "2001:db8::22", "2001:db8::2"]),
     ):
-        for ethertype, proto in ((V4, 4), (V6, 41)):
+        for ethertype, proto in ((V4, 4), (V6, 41), (TEB, 143)):
             if segments:
                 # scapy's list is the header's: the last segment of the path first.
                 listed = list(reversed(segments))

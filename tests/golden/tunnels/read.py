@@ -8,12 +8,15 @@ A test of src/tunnel runs it on the frames that it pushes. Exits with 77 where s
 import sys
 
 try:
-    from scapy.all import IP, IPv6, UDP, GRE, Raw, conf, raw, rdpcap
+    from scapy.all import IP, IPv6, UDP, Ether, GRE, IPv6ExtHdrSegmentRouting, Raw, bind_layers, conf, raw, rdpcap
     from scapy.contrib import erspan, geneve, gtp  # noqa: F401: they make their layers known
     from scapy.layers import vxlan  # noqa: F401
 except ImportError:
     sys.exit(77)
 
+# Ethernet (RFC 8986 §10.1), whose number scapy does not know.
+for outer in (IPv6, IPv6ExtHdrSegmentRouting):
+    bind_layers(outer, Ether, nh=143)
 conf.debug_dissector = True
 count = 0
 for number, frame in enumerate(rdpcap(sys.argv[1]), 1):
