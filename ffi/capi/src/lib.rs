@@ -36,4 +36,8 @@ pub mod meter;
 
 pub mod bond;
 
+pub mod tunnel;
+
+pub mod inject;
+
 pub mod stats;

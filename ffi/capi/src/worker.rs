@@ -12,7 +12,7 @@ use core::cell::Cell;
 use core::ffi::c_void;
 use core::mem::{MaybeUninit, offset_of};
 use core::panic::AssertUnwindSafe;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::panic::catch_unwind;
@@ -36,14 +36,15 @@ use crate::datapath::{Inner, lock, wye_datapath};
 use crate::flow::{Put, WYE_PUT_CREATE, WYE_PUT_UNLESS_MATCHED};
 use crate::log::{WYE_LOG_ERROR, WYE_LOG_WARN};
 use crate::packet::{wye_fate, wye_packet};
+use crate::stats::Drops;
 use crate::status::{
     Fault, Outcome, WYE_E_BUSY, WYE_E_EXISTS, WYE_E_IO, WYE_E_MATCHED, WYE_E_NOT_FOUND, WYE_E_PANIC, WYE_E_UNSUPPORTED,
     wye_error, wye_status,
 };
 use crate::turn::{Claim, Turn, Turns};
 use crate::upcall::{
-    Attributes, Parked, WYE_ANSWER_INSTALL, WYE_VERDICT_DONE, WYE_VERDICT_DROP, WYE_VERDICT_EXECUTE, wye_answer,
-    wye_queued_upcall, wye_upcall,
+    Attributes, Parked, WYE_ANSWER_INSTALL, WYE_VERDICT_DONE, WYE_VERDICT_DROP, WYE_VERDICT_EXECUTE, cause_of,
+    wye_answer, wye_queued_upcall, wye_upcall,
 };
 
 /// Upcalls of one worker that may wait at a time; more are dropped: `upcall_refused`.
@@ -314,8 +315,8 @@ impl wye_worker {
         &self.counters
     }
 
-    pub(crate) fn refused(&self) -> (u64, u64) {
-        (self.turns.refused.load(Ordering::Relaxed), self.turns.lost.load(Ordering::Relaxed))
+    pub(crate) fn dropped(&self) -> &Drops {
+        &self.turns.dropped
     }
 
     pub(crate) fn retries(&self) -> u8 {
@@ -362,12 +363,18 @@ impl wye_worker {
     /// One burst of each port.
     fn poll_ports(&self, engine: &mut Engine, now: Nanos) -> Outcome<usize> {
         let Engine { worker, views, pointers, ports, rare, .. } = engine;
-        let Some(ports) = ports else { return Ok(0) };
         let mut sink = Callback { ops: &self.ops, ctx: self.ctx, views, pointers, ports: None, rare, panicked: None };
-        let run = catch_unwind(AssertUnwindSafe(|| {
-            let carried = worker.poll_beside(ports, now, &mut sink);
-            ports.check(&self.inner.engine, now);
-            carried
+        let run = catch_unwind(AssertUnwindSafe(|| match ports {
+            Some(ports) => {
+                let carried = worker.poll_beside(ports, now, &mut sink);
+                ports.check(&self.inner.engine, now);
+                carried
+            }
+            None => {
+                let carried = usize::from(self.inner.engine.injected_waiting() != 0);
+                worker.process(&mut [], now, &mut sink);
+                carried
+            }
         }));
         match (run, sink.panicked.take()) {
             (Ok(_), Some(message)) => Err(self.poison(&format!("in the callback transmit: {message}"))),
@@ -496,21 +503,20 @@ impl wye_worker {
             }
             None => self.inner.engine.free(&mut packet),
         }
-        let count = |mine: &AtomicU64, all: &AtomicU64| {
-            mine.fetch_add(1, Ordering::Relaxed);
-            all.fetch_add(1, Ordering::Relaxed);
-        };
         // A copy's end is in no sum of packets.
-        if !is_copy {
-            match fate {
-                Fate::Dropped(DropReason::UpcallRefused) => {
-                    count(&self.turns.refused, &self.inner.corrections.refused);
-                }
-                Fate::Dropped(DropReason::UpcallLost) => count(&self.turns.lost, &self.inner.corrections.lost),
-                _ => {}
-            }
+        if let Fate::Dropped(reason) = fate
+            && !is_copy
+        {
+            self.turns.dropped.count(reason);
+            self.inner.corrections.dropped.count(reason);
         }
         self.release(&mut done)
+    }
+
+    /// Drops a parked packet.
+    fn refuse(&self, parked: Parked) -> Outcome {
+        let reason = parked.cause.refused();
+        self.finish(parked, Fate::Dropped(reason))
     }
 
     /// Brings a parked packet back into the engine.
@@ -562,7 +568,7 @@ impl wye_worker {
             return self.finish(parked, Fate::Dropped(DropReason::UpcallLost));
         }
         // The packet in front of it may have installed the flow.
-        if parked.request.is_none()
+        if parked.cause.is_miss()
             && parked.retries < RETRIES_MAX
             && self.inner.engine.flow_get(FlowId::Matching(&parked.key)).is_ok()
         {
@@ -570,7 +576,7 @@ impl wye_worker {
         }
         parked.retries = 0;
         let Some(upcall) = self.ops.upcall else {
-            return self.finish(parked, Fate::Dropped(DropReason::UpcallRefused));
+            return self.refuse(parked);
         };
         let mut view;
         let at = match wye_packet::of(&parked.packet) {
@@ -580,9 +586,9 @@ impl wye_worker {
                 &raw mut view
             }
         };
-        let description = match attributes.upcall(at, &parked.key, parked.request.as_ref(), now_ns) {
+        let description = match attributes.upcall(at, &parked.key, &parked.cause, now_ns) {
             Ok(description) => description,
-            Err(_) => return self.finish(parked, Fate::Dropped(DropReason::UpcallRefused)),
+            Err(_) => return self.refuse(parked),
         };
         let mut answer = wye_answer::EMPTY;
         // SAFETY: the callback came with this context; both pointers are valid during the call.
@@ -606,7 +612,7 @@ impl wye_worker {
                     Ok(actions) => self.again(parked, Work::Execute(&actions), now_ns),
                     Err(fault) => {
                         self.inner.log.line(WYE_LOG_WARN, &format!("answer to an upcall: {}", fault.detail));
-                        self.finish(parked, Fate::Dropped(DropReason::UpcallRefused))
+                        self.refuse(parked)
                     }
                 }
             }
@@ -615,7 +621,7 @@ impl wye_worker {
                 if verdict != WYE_VERDICT_DROP {
                     self.inner.log.line(WYE_LOG_WARN, &format!("answer to an upcall: no verdict has number {verdict}"));
                 }
-                self.finish(parked, Fate::Dropped(DropReason::UpcallRefused))
+                self.refuse(parked)
             }
         }
     }
@@ -641,7 +647,7 @@ impl wye_worker {
         if answer.flags & !WYE_ANSWER_INSTALL != 0 {
             return Err(Fault::new(WYE_E_UNSUPPORTED, "the answer has fields that this library does not know"));
         }
-        if answer.flags & WYE_ANSWER_INSTALL != 0 && parked.request.is_none() {
+        if answer.flags & WYE_ANSWER_INSTALL != 0 && parked.cause.is_miss() {
             let mut key = Vec::new();
             encode_key(&parked.key, &mut key);
             // SAFETY: as above.
@@ -771,7 +777,8 @@ pub unsafe extern "C" fn wye_worker_free(worker: *mut wye_worker) {
 /// caller's again with its `fate` written. All callbacks for them have been made.
 ///
 /// Borrows the list for the call, and the descriptors and buffers until they are taken or given back; they must stay in place. No packet may
-/// be in the list twice. Any number of packets; they are carried in bursts of 256.
+/// be in the list twice. Any number of packets; they are carried in bursts of 256. Packets that `wye_datapath_inject` left are carried before them;
+/// without any (`n` is 0) only those.
 ///
 /// The owning thread; also from `release` and `upcall` of this worker. Takes no lock that another thread can hold for long, makes no system
 /// call, does not allocate unless there are upcalls. `WYE_E_INVALID` and `WYE_E_BUSY`: no packet was touched. `WYE_E_PANIC`, `WYE_E_FORKED`: those
@@ -796,6 +803,10 @@ pub unsafe extern "C" fn wye_worker_process(
         }
         guarded(&worker.inner, Intent::Change, |_| {
             let _turn = worker.begin()?;
+            if packets.is_empty() {
+                // SAFETY: there are no packets.
+                return unsafe { worker.burst(&[], Work::Process, now_ns, false) };
+            }
             packets.chunks(BURST_MAX).try_for_each(|chunk| {
                 // SAFETY: as this function's contract.
                 unsafe { worker.burst(chunk, Work::Process, now_ns, false) }
@@ -804,8 +815,9 @@ pub unsafe extern "C" fn wye_worker_process(
     })
 }
 
-/// Carries what the ports that this worker drives have received (`wye_port_open`): one burst of each, to its packets' fates. `*carried` (may be
-/// NULL) gets how many packets there were. Output to a port that this worker does not drive goes to `transmit`.
+/// Carries what the ports that this worker drives have received (`wye_port_open`), one burst of each, and what `wye_datapath_inject` left, to its
+/// packets' fates. `*carried` (may be NULL) gets how many packets were received, and one more if injected ones were carried. Output to a port that
+/// this worker does not drive goes to `transmit`.
 ///
 /// The owning thread, not from its own callbacks. System calls are the port drivers' only. Sees to it now and then that links that came
 /// or went are noticed. `WYE_E_INVALID`, `WYE_E_BUSY`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
@@ -834,8 +846,9 @@ pub extern "C" fn wye_worker_poll(
     })
 }
 
-/// Sleeps until a port of this worker has something to receive, or `timeout_ns` are over; for workers that do not spin. Both are `WYE_OK`.
-/// `WYE_E_NOT_FOUND` if no port of this worker will ever receive again: the traces that they played are over, or there are none.
+/// Sleeps until a port of this worker has something to receive, `wye_datapath_inject` has left a packet, or `timeout_ns` are over; for workers that do
+/// not spin. All are `WYE_OK`. `WYE_E_NOT_FOUND` if no packet waits and no port of this worker will ever receive again: the traces that they played
+/// are over, or there are none.
 ///
 /// The owning thread, not from its own callbacks. Blocks. `WYE_E_IO`, `WYE_E_INVALID`, `WYE_E_BUSY`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
 #[unsafe(no_mangle)]
@@ -849,6 +862,10 @@ pub extern "C" fn wye_worker_wait(
         worker.inner.check(Intent::Change)?;
         worker.with_engine(|engine| {
             let Engine { ports, waiter, .. } = engine;
+            let has_injected = || worker.inner.engine.injected_waiting() != 0;
+            if has_injected() {
+                return Ok(());
+            }
             let Some(ports) = ports.as_deref().filter(|ports| !ports.is_exhausted()) else {
                 return Err(Fault::new(WYE_E_NOT_FOUND, "no port of this worker will ever receive again"));
             };
@@ -856,10 +873,13 @@ pub extern "C" fn wye_worker_wait(
                 return Ok(());
             }
             if waiter.is_none() {
-                *waiter = Some(Waiter::new().map_err(|e| Fault::new(WYE_E_IO, format!("a pipe: {e}")))?);
+                let new = Waiter::new().map_err(|e| Fault::new(WYE_E_IO, format!("a pipe: {e}")))?;
+                worker.inner.bells.add(new.doorbell());
+                *waiter = Some(new);
             }
             if let Some(waiter) = waiter {
-                waiter.wait(ports.poll_fds(), Duration::from_nanos(timeout_ns), || ports.is_idle());
+                let is_idle = || ports.is_idle() && !has_injected();
+                waiter.wait(ports.poll_fds(), Duration::from_nanos(timeout_ns), is_idle);
             }
             Ok(())
         })?
@@ -939,13 +959,13 @@ pub unsafe extern "C" fn wye_worker_answer(
         let answered = guarded(&worker.inner, Intent::Change, |_| {
             let _turn = worker.begin()?;
             let Some(Upcall { packet, key, is_copy, request }) = upcall.take() else { return Ok(()) };
-            let request = request.as_deref().cloned();
-            let parked = Parked { packet, key, request, retries: 0, answers: 0, is_copy };
+            let cause = cause_of(request.as_deref());
+            let parked = Parked { packet, key, cause, retries: 0, answers: 0, is_copy };
             let outcome = match answer.verdict {
                 // SAFETY: as this function's contract.
                 WYE_VERDICT_EXECUTE => match unsafe { worker.read(answer, &parked, now_ns) } {
                     Ok(actions) => worker.again(parked, Work::Execute(&actions), now_ns),
-                    Err(fault) => worker.finish(parked, Fate::Dropped(DropReason::UpcallRefused)).and(Err(fault)),
+                    Err(fault) => worker.refuse(parked).and(Err(fault)),
                 },
                 _ => worker.finish(parked, Fate::Upcall),
             };
