@@ -31,11 +31,11 @@ COVERAGE_DEFINE(dpif_wye_execute_refused);
  * one takes milliseconds, which no packet should wait. */
 #define CARRIERS_AHEAD 3
 
-/* Bytes in front of a packet that actions may push headers into. A dp_packet's buffer is never longer than 65535 bytes. */
+/* A dp_packet's buffer is never longer than 65535 bytes. */
 static size_t
 headroom_for(size_t len)
 {
-    return MIN(128, UINT16_MAX - MIN(len, UINT16_MAX));
+    return MIN(DW_HEADROOM, UINT16_MAX - MIN(len, UINT16_MAX));
 }
 
 static struct vlog_rate_limit upcall_rl = VLOG_RATE_LIMIT_INIT(600, 600);
@@ -230,6 +230,7 @@ answer_upcall(void *carrier_, const struct wye_upcall *upcall, struct wye_answer
     if (dp->upcall_cb) {
         struct dp_packet *packet = copy(upcall->packet);
 
+        dw_tunnel_of_key(upcall->key, upcall->key_len, &packet->md.tunnel);
         error = ask(dp, packet, upcall->action);
     }
     fat_rwlock_unlock(&dp->upcall_rwlock);
@@ -309,6 +310,11 @@ count_drops(struct dw_carrier *carrier)
         { WYE_DROP_RECIRCULATION_LIMIT, DPIF_WYE_DROP_RECIRC_ERROR },
         { WYE_DROP_INVALID_PORT, DPIF_WYE_DROP_INVALID_PORT },
         { WYE_DROP_INVALID_BOND, DPIF_WYE_DROP_INVALID_BOND },
+        { WYE_DROP_UNKNOWN_TUNNEL, DPIF_WYE_DROP_INVALID_TNL_PORT },
+        { WYE_DROP_TUNNEL_HEADER, DPIF_WYE_DROP_TUNNEL_POP_ERROR },
+        { WYE_DROP_TUNNEL_CHECKSUM, DPIF_WYE_DROP_TUNNEL_POP_ERROR },
+        { WYE_DROP_TUNNEL_FRAGMENT, DPIF_WYE_DROP_TUNNEL_POP_ERROR },
+        { WYE_DROP_TUNNEL_OPTION, DPIF_WYE_DROP_TUNNEL_POP_ERROR },
     };
     struct wye_counters now;
 
@@ -402,6 +408,7 @@ execute(struct dw_dp *dp, struct dp_packet *packet, const struct nlattr *actions
 
     describe(packet, w);
     ofpbuf_init(&translated, actions_len);
+    dw_tunnel_put(&packet->md.tunnel, &translated);
     ofpbuf_put(&translated, actions, actions_len);
     dw_actions_for_library(translated.data, translated.size);
     wye_status status = wye_worker_execute(carrier->worker, w, translated.data, translated.size, flags, dw_now_ns(), &detail);
