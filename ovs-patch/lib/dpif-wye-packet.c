@@ -13,6 +13,7 @@
 #include "dpif-wye-private.h"
 #include "netdev.h"
 #include "netlink.h"
+#include "odp-execute.h"
 #include "odp-util.h"
 #include "openvswitch/dynamic-string.h"
 #include "openvswitch/ofp-print.h"
@@ -106,6 +107,36 @@ copy(const struct wye_packet *w)
     return packet;
 }
 
+/* Makes the ports that drop actions send to. */
+int
+dw_drop_ports_create(struct dw_dp *dp)
+{
+    int error = 0;
+
+    for (uint32_t reason = 0; reason < XLATE_MAX && !error; reason++) {
+        struct wye_port_config config = WYE_PORT_CONFIG_INIT;
+
+        config.number = DW_DROP_PORT + reason;
+        error = wye_status_to_errno(wye_port_add(dp->engine, &config, NULL));
+    }
+    return error;
+}
+
+/* Drops a packet that an action drop(reason) sent here, and counts it: as Open vSwitch does. */
+static void
+drop_packet(const struct wye_packet *w, uint32_t reason)
+{
+    struct dp_packet *packet = w->flags & WYE_PKT_ENGINE ? dp_packet_new(0) : w->token;
+    struct dp_packet_batch batch;
+    struct { struct nlattr header; uint32_t reason; } drop = {
+        .header = { .nla_len = sizeof drop, .nla_type = OVS_ACTION_ATTR_DROP },
+        .reason = reason,
+    };
+
+    dp_packet_batch_init_packet(&batch, packet);
+    odp_execute_actions(NULL, &batch, true, &drop.header, sizeof drop, NULL);
+}
+
 /* The library's 'transmit'. */
 static size_t
 send_packets(void *carrier_, uint32_t port_no, struct wye_packet **packets, size_t n)
@@ -114,6 +145,12 @@ send_packets(void *carrier_, uint32_t port_no, struct wye_packet **packets, size
     struct dw_port *port = dw_port_lookup(carrier->dp, u32_to_odp(port_no));
     struct dp_packet_batch batch;
 
+    if (port_no >= DW_DROP_PORT) {
+        for (size_t i = 0; i < n; i++) {
+            drop_packet(packets[i], port_no - DW_DROP_PORT);
+        }
+        return n;
+    }
     if (!port) {
         /* It went while a burst was under way. */
         dpif_netdev_count_drops(DPIF_WYE_DROP_INVALID_PORT, n);

@@ -128,8 +128,8 @@ dw_port_create(struct dw_dp *dp, const char *devname, const char *type, odp_port
     if (find_by_name(dp, devname)) {
         return EEXIST;
     }
-    if (odp_to_u32(port_no) > UINT16_MAX) {
-        VLOG_WARN("%s: port number %"PRIu32" is above %d", devname, port_no, UINT16_MAX);
+    if (odp_to_u32(port_no) >= DW_DROP_PORT) {
+        VLOG_WARN("%s: port number %"PRIu32" is not below %d", devname, port_no, DW_DROP_PORT);
         return ERANGE;
     }
     port = xzalloc(sizeof *port);
@@ -184,12 +184,12 @@ choose_number(const struct dw_dp *dp, const char *devname)
         if (*digits) {
             unsigned long int number = strtoul(digits, NULL, 10) + (strncmp(devname, "br", 2) ? 0 : 100);
 
-            if (number > 0 && number <= UINT16_MAX && !dw_port_lookup(dp, u32_to_odp(number))) {
+            if (number > 0 && number < DW_DROP_PORT && !dw_port_lookup(dp, u32_to_odp(number))) {
                 return u32_to_odp(number);
             }
         }
     }
-    for (uint32_t number = 1; number <= UINT16_MAX; number++) {
+    for (uint32_t number = 1; number < DW_DROP_PORT; number++) {
         if (!dw_port_lookup(dp, u32_to_odp(number))) {
             return u32_to_odp(number);
         }
@@ -254,7 +254,7 @@ dw_port_renumber(struct dw_dp *dp, const char *devname, odp_port_t port_no, cons
     struct dw_port *port = find_by_name(dp, devname);
     if (!port) {
         *reason = "unknown port";
-    } else if (port_no == ODPP_LOCAL || odp_to_u32(port_no) > UINT16_MAX) {
+    } else if (port_no == ODPP_LOCAL || odp_to_u32(port_no) >= DW_DROP_PORT) {
         *reason = "bad port number";
     } else if (dw_port_lookup(dp, port_no)) {
         *reason = "port number already in use";

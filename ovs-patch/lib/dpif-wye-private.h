@@ -118,6 +118,9 @@ int dpif_wye_flow_dump_next(struct dpif_flow_dump_thread *, struct dpif_flow *, 
 /* What odp_flow_key_from_flow() is to write: everything. */
 extern const struct odp_support dw_key_support;
 
+/* The first of the numbers, one for each reason of a drop action, that no port of Open vSwitch's may have. */
+#define DW_DROP_PORT 0xff00
+
 /* dpif-wye-action.c: in place. */
 void dw_actions_for_library(struct nlattr *, size_t len);
 void dw_actions_for_ovs(struct nlattr *, size_t len);
@@ -130,6 +133,7 @@ void dw_tunnel_put(const struct flow_tnl *, struct ofpbuf *actions);
 
 /* dpif-wye-packet.c */
 void dw_carry(struct dw_dp *, struct dp_packet_batch *, odp_port_t in_port) OVS_REQUIRES(dp->mutex);
+int dw_drop_ports_create(struct dw_dp *);
 int dw_carriers_create(struct dw_dp *) OVS_REQUIRES(dp->mutex);
 void dw_carriers_destroy(struct dw_dp *);
 uint64_t dw_carriers_hits(struct dw_dp *) OVS_REQUIRES(dp->mutex);

@@ -67,6 +67,8 @@ dw_tunnel_of_key(const void *key, size_t key_len, struct flow_tnl *tunnel)
     const struct nlattr *attribute = nl_attr_find__(key, key_len, OVS_KEY_ATTR_TUNNEL);
 
     if (attribute) {
+        /* As far as pkt_metadata_init_tnl() would clear it: without a length options are not looked at. */
+        memset(tunnel, 0, offsetof(struct flow_tnl, metadata.opts));
         odp_tun_key_from_attr(attribute, tunnel, NULL);
     }
 }

@@ -199,6 +199,7 @@ create_dp(const struct dpif_class *class, const char *name, struct dw_dp **dpp)
 
     ovs_mutex_lock(&dp->mutex);
     int error = dw_carriers_create(dp);
+    error = error ? error : dw_drop_ports_create(dp);
     error = error ? error : dw_port_create(dp, name, port_open_type(class, "internal"), ODPP_LOCAL, false);
     ovs_mutex_unlock(&dp->mutex);
     if (error) {
