@@ -302,7 +302,10 @@ fn every_bad_field_is_refused_by_name_and_the_old_tunnel_stays() {
             "known_options: reserved must be 0",
         ),
         (wye_tunnel_config { header: null(), ..good }, "header is NULL, its length 50"),
-        (wye_tunnel_config { header_len: 49, ..good }, "header: the outer headers lack the tunnel's own header"),
+        (
+            wye_tunnel_config { header_len: 49, ..good },
+            "header: the outer headers lack the tunnel's own header, and nothing behind it",
+        ),
         (wye_tunnel_config { header_len: 0, ..good }, "header: is needed to send to out_port 2"),
         (
             wye_tunnel_config { kind: WYE_TUNNEL_GRE, ..good },
@@ -319,7 +322,7 @@ fn every_bad_field_is_refused_by_name_and_the_old_tunnel_stays() {
         // Also where the way is not known yet.
         (
             wye_tunnel_config { header_len: 49, out_port: WYE_PORT_NONE, ..good },
-            "header: the outer headers lack the tunnel's own header",
+            "header: the outer headers lack the tunnel's own header, and nothing behind it",
         ),
         (wye_tunnel_config { header_len: 0, out_port: WYE_PORT_NONE, inherit: 8, ..good }, "inherit: 0x8 is not known"),
     ];
