@@ -19,7 +19,8 @@ int main(void)
     struct wye_flow_request put = WYE_FLOW_REQUEST_INIT;
     struct wye_meter_config meter = WYE_METER_CONFIG_INIT;
     struct wye_worker_ops ops = WYE_WORKER_OPS_INIT;
-    return config.size + port.size + put.size + meter.size + ops.size == 0;
+    struct wye_tunnel_config tunnel = WYE_TUNNEL_CONFIG_INIT;
+    return config.size + port.size + put.size + meter.size + ops.size + tunnel.size == 0;
 }
 USE
 strict="-Wall -Wextra -pedantic -Werror -Iinclude"

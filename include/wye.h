@@ -9,14 +9,16 @@
  *     wye_worker_new                           who carries its packets; a thread has its own
  *     wye_port_add, wye_port_open              ports of the program's, and ports that the library drives
  *     wye_flow_put                             what is done with which packets: by attributes, or as text
+ *     wye_tunnel_set                           what `tnl_pop` takes off and `encap` puts in front
  *     wye_worker_process, wye_worker_poll      carries packets: the program's, and what the library's ports received
  *         transmit, release, upcall            what a worker calls back: send these; these are yours again; what about this one?
+ *     wye_datapath_inject                      packets of the program's own making, from any thread
  *     wye_datapath_upkeep                      every second: flows age
  *     wye_flow_dump_start, wye_datapath_stats  what there is, and what it has counted
  *     wye_worker_free, wye_datapath_free
  *
- * The types come first, then the functions, each in this order. Programs to begin with: own_packets.c, flow_miss.c and l2_switch.c in
- * c-examples/.
+ * The types come first, then the functions, each in this order. Programs to begin with: own_packets.c, flow_miss.c, l2_switch.c and
+ * vxlan_pair.c in c-examples/.
  *
  * What holds for every function:
  *
@@ -134,6 +136,23 @@
 #define WYE_UPCALL_ACTION 1
 
 /**
+ * `encap` cannot send the packet through its tunnel: `obstacle` says why. To be answered with actions, `encap` again once the way is known or
+ * the packet shorter, or `WYE_VERDICT_DONE`, for who keeps a copy or sends the sender an error. Dropped, it counts as `unresolved` or `too_big`. Such upcalls
+ * never go onto the ring.
+ */
+#define WYE_UPCALL_UNDELIVERABLE 2
+
+/**
+ * The tunnel's way is not known: no `header`, or `out_port` is `WYE_PORT_NONE`.
+ */
+#define WYE_OBSTACLE_UNRESOLVED 1
+
+/**
+ * The packet is longer than `inner_max`.
+ */
+#define WYE_OBSTACLE_TOO_BIG 2
+
+/**
  * Drop the packet: `upcall_refused`. What an untouched answer says.
  */
 #define WYE_VERDICT_DROP 0
@@ -179,6 +198,112 @@
  * Hash buckets of a bond.
  */
 #define WYE_BOND_BUCKETS 256
+
+/**
+ * GRE (RFC 2784, RFC 2890). The kinds have the numbers of `OVS_VPORT_TYPE_*`.
+ */
+#define WYE_TUNNEL_GRE 3
+
+/**
+ * VXLAN (RFC 7348).
+ */
+#define WYE_TUNNEL_VXLAN 4
+
+/**
+ * Geneve (RFC 8926).
+ */
+#define WYE_TUNNEL_GENEVE 5
+
+/**
+ * ERSPAN, types II and III.
+ */
+#define WYE_TUNNEL_ERSPAN 107
+
+/**
+ * ERSPAN under the number that Open vSwitch has for it over IPv6; the same otherwise.
+ */
+#define WYE_TUNNEL_IP6ERSPAN 108
+
+/**
+ * GRE under the number that Open vSwitch has for it over IPv6; the same otherwise.
+ */
+#define WYE_TUNNEL_IP6GRE 109
+
+/**
+ * GTP-U (3GPP TS 29.281).
+ */
+#define WYE_TUNNEL_GTPU 110
+
+/**
+ * Segment routing over IPv6 (RFC 8754, RFC 8986).
+ */
+#define WYE_TUNNEL_SRV6 112
+
+/**
+ * VXLAN: packets may have the group-policy extension.
+ */
+#define WYE_TUNNEL_WITH_GBP 1
+
+/**
+ * VXLAN: packets may have the generic-protocol extension.
+ */
+#define WYE_TUNNEL_WITH_GPE 2
+
+/**
+ * Kinds in UDP: packets over IPv6 must have a UDP checksum.
+ */
+#define WYE_TUNNEL_WITH_CHECKSUM6 4
+
+/**
+ * Congestion marks go from the inner to the outer header and back, as RFC 6040 says. Without it, the outer header has the mark of `header`, and
+ * what is opened stays as it is.
+ */
+#define WYE_TUNNEL_WITH_ECN 8
+
+/**
+ * SRv6: packets may lack a segment routing header, as those of H.Encaps.Red with one segment do.
+ */
+#define WYE_TUNNEL_WITH_REDUCED 16
+
+/**
+ * Geneve: packets with a critical option that is none of `known_options` are dropped, `tunnel_option`. Without it, the flows judge.
+ */
+#define WYE_TUNNEL_WITH_KNOWN_OPTIONS 32
+
+/**
+ * The outer header's DSCP (of the TOS field, or traffic class) is the inner packet's.
+ */
+#define WYE_TUNNEL_INHERIT_DSCP 1
+
+/**
+ * The outer header's TTL or hop limit is the inner packet's.
+ */
+#define WYE_TUNNEL_INHERIT_TTL 2
+
+/**
+ * The outer IPv4 header has "don't fragment" if the inner IPv4 header has it, and around IPv6.
+ */
+#define WYE_TUNNEL_INHERIT_DF 4
+
+/**
+ * As in `header`. For SRv6 its flow label says which: 0 the inner packet's, 1 zero, 2 a hash, as in Open vSwitch.
+ */
+#define WYE_TUNNEL_LABEL_OF_HEADER 0
+
+/**
+ * The inner packet's flow label; 0 if that is not IPv6.
+ */
+#define WYE_TUNNEL_LABEL_OF_INNER 1
+
+/**
+ * A hash of the inner packet's flow (RFC 6438).
+ */
+#define WYE_TUNNEL_LABEL_OF_HASH 2
+
+/**
+ * Types of Geneve options that a tunnel may know.
+ */
+#define WYE_TUNNEL_OPTIONS_MAX 256
 
 /**
  * What became of a packet.
@@ -767,7 +892,7 @@ typedef struct wye_packet {
  */
 typedef struct wye_upcall {
     /**
-     * `WYE_UPCALL_MISS` or `WYE_UPCALL_ACTION`.
+     * `WYE_UPCALL_*`. Later versions may add some, for who uses what they are for; the answer to an unknown one is to leave the answer alone.
      */
     uint32_t kind;
     /**
@@ -792,7 +917,7 @@ typedef struct wye_upcall {
      */
     const void *key;
     /**
-     * The `OVS_ACTION_ATTR_USERSPACE` attribute that handed the packet up; NULL for a miss.
+     * The `OVS_ACTION_ATTR_USERSPACE` attribute that handed the packet up; NULL for other kinds.
      */
     const void *action;
     /**
@@ -800,9 +925,21 @@ typedef struct wye_upcall {
      */
     uint64_t now_ns;
     /**
+     * `WYE_UPCALL_UNDELIVERABLE`: the tunnel's number.
+     */
+    uint32_t tunnel;
+    /**
+     * `WYE_UPCALL_UNDELIVERABLE`: `WYE_OBSTACLE_*`; else 0.
+     */
+    uint32_t obstacle;
+    /**
+     * `WYE_OBSTACLE_TOO_BIG`: bytes of the longest packet that gets through, Ethernet header included.
+     */
+    uint32_t inner_max;
+    /**
      * Zero: room for later versions.
      */
-    uint64_t reserved2[4];
+    uint32_t reserved2[5];
 } wye_upcall;
 
 /**
@@ -999,6 +1136,84 @@ typedef struct wye_meter_stats {
      */
     uint32_t reserved;
 } wye_meter_stats;
+
+/**
+ * A type of Geneve options.
+ */
+typedef struct wye_tunnel_option {
+    /**
+     * Class.
+     */
+    uint16_t option_class;
+    /**
+     * Type, critical bit included.
+     */
+    uint8_t option_type;
+    /**
+     * Zero.
+     */
+    uint8_t reserved;
+} wye_tunnel_option;
+
+/**
+ * A tunnel. Zero is each field's default but `kind`'s: a tunnel that is only opened.
+ */
+typedef struct wye_tunnel_config {
+    /**
+     * `sizeof(struct wye_tunnel_config)`.
+     */
+    uint32_t size;
+    /**
+     * `WYE_TUNNEL_GRE` to `WYE_TUNNEL_SRV6`.
+     */
+    uint32_t kind;
+    /**
+     * `WYE_TUNNEL_WITH_*`.
+     */
+    uint32_t flags;
+    /**
+     * Elements of `known_options`, 256 at most.
+     */
+    uint32_t n_known_options;
+    /**
+     * With `WYE_TUNNEL_WITH_KNOWN_OPTIONS`: what is understood. Copied.
+     */
+    const struct wye_tunnel_option *known_options;
+    /**
+     * What `encap` puts in front: Ethernet, up to two VLAN tags, IPv4 or IPv6, UDP or what else carries the kind, and the kind's own header, 512 bytes
+     * at most, as in `tnl_push`. Lengths, checksums, source port and sequence numbers are filled in for each packet; a UDP checksum only if the one
+     * that stands here is not 0. Copied.
+     */
+    const void *header;
+    /**
+     * Bytes of `header`; 0 if the way is not known yet.
+     */
+    uint32_t header_len;
+    /**
+     * The port that `encap` sends to; `WYE_PORT_NONE` if the way is not known yet. Without `header` it may be 0 as well.
+     */
+    uint32_t out_port;
+    /**
+     * The longest outer IP packet that gets through, in bytes; 0 for no limit.
+     */
+    uint32_t mtu;
+    /**
+     * First UDP source port, chosen by a hash of the inner packet's flow. Both 0: 32,768 to 60,999.
+     */
+    uint16_t source_port_first;
+    /**
+     * Last UDP source port.
+     */
+    uint16_t source_port_last;
+    /**
+     * `WYE_TUNNEL_INHERIT_*`.
+     */
+    uint32_t inherit;
+    /**
+     * `WYE_TUNNEL_LABEL_*`; without meaning over IPv4.
+     */
+    uint32_t flow_label;
+} wye_tunnel_config;
 
 /**
  * What one worker has counted, for who reads it after every burst. The layout is fixed for ever.
@@ -1539,7 +1754,8 @@ void wye_worker_free(struct wye_worker *worker);
  * caller's again with its `fate` written. All callbacks for them have been made.
  *
  * Borrows the list for the call, and the descriptors and buffers until they are taken or given back; they must stay in place. No packet may
- * be in the list twice. Any number of packets; they are carried in bursts of 256.
+ * be in the list twice. Any number of packets; they are carried in bursts of 256. Packets that `wye_datapath_inject` left are carried before them;
+ * without any (`n` is 0) only those.
  *
  * The owning thread; also from `release` and `upcall` of this worker. Takes no lock that another thread can hold for long, makes no system
  * call, does not allocate unless there are upcalls. `WYE_E_INVALID` and `WYE_E_BUSY`: no packet was touched. `WYE_E_PANIC`, `WYE_E_FORKED`: those
@@ -1555,8 +1771,9 @@ wye_status wye_worker_process(const struct wye_worker *worker,
                               uint64_t now_ns);
 
 /**
- * Carries what the ports that this worker drives have received (`wye_port_open`): one burst of each, to its packets' fates. `*carried` (may be
- * NULL) gets how many packets there were. Output to a port that this worker does not drive goes to `transmit`.
+ * Carries what the ports that this worker drives have received (`wye_port_open`), one burst of each, and what `wye_datapath_inject` left, to its
+ * packets' fates. `*carried` (may be NULL) gets how many packets were received, and one more if injected ones were carried. Output to a port that
+ * this worker does not drive goes to `transmit`.
  *
  * The owning thread, not from its own callbacks. System calls are the port drivers' only. Sees to it now and then that links that came
  * or went are noticed. `WYE_E_INVALID`, `WYE_E_BUSY`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
@@ -1566,8 +1783,9 @@ wye_status wye_worker_poll(const struct wye_worker *worker,
                            size_t *carried);
 
 /**
- * Sleeps until a port of this worker has something to receive, or `timeout_ns` are over; for workers that do not spin. Both are `WYE_OK`.
- * `WYE_E_NOT_FOUND` if no port of this worker will ever receive again: the traces that they played are over, or there are none.
+ * Sleeps until a port of this worker has something to receive, `wye_datapath_inject` has left a packet, or `timeout_ns` are over; for workers that do
+ * not spin. All are `WYE_OK`. `WYE_E_NOT_FOUND` if no packet waits and no port of this worker will ever receive again: the traces that they played
+ * are over, or there are none.
  *
  * The owning thread, not from its own callbacks. Blocks. `WYE_E_IO`, `WYE_E_INVALID`, `WYE_E_BUSY`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
  */
@@ -1680,6 +1898,50 @@ wye_status wye_bond_stats(const struct wye_datapath *datapath,
                           struct wye_error **error);
 
 /**
+ * Sets a tunnel, new or instead of the old one. Its number is what `tnl_pop` and `encap` name; packets that `tnl_pop` takes out of it come in on the port
+ * of this number, which need not exist: nothing is output to it. `tnl_push` brings its own headers and needs no tunnel.
+ *
+ * Any thread, also from a callback. Takes the control lock. `WYE_E_INVALID` names the field, and the old tunnel stays. `WYE_E_PANIC`,
+ * `WYE_E_FORKED`. Since 0.1.
+ *
+ * Precondition:
+ * `config` is NULL or a struct of the size that its first field says; `known_options` is valid for reads of `n_known_options` elements and `header` of
+ * `header_len` bytes.
+ */
+wye_status wye_tunnel_set(const struct wye_datapath *datapath,
+                          uint32_t number,
+                          const struct wye_tunnel_config *config,
+                          struct wye_error **error);
+
+/**
+ * Removes a tunnel. Flows that use it drop their packets: `unknown_tunnel`.
+ *
+ * Any thread, also from a callback. Takes the control lock. `WYE_E_NOT_FOUND`, `WYE_E_INVALID`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ */
+wye_status wye_tunnel_del(const struct wye_datapath *datapath,
+                          uint32_t number,
+                          struct wye_error **error);
+
+/**
+ * Has a worker carry out `actions` on a packet of these bytes that came in on `in_port`, without a lookup: the next worker of the datapath that carries
+ * packets, in `wye_worker_process` or `wye_worker_poll`. One that sleeps in `wye_worker_wait` is woken. The packet is copied into a buffer of the
+ * datapath's; as many may wait as upcalls may, `upcalls_max`. Actions without an output drop it.
+ *
+ * Any thread, also from a callback. Does not block. `WYE_E_FULL` if too many wait, `WYE_E_NO_MEMORY` without a buffer that is free and large enough,
+ * `WYE_E_UNSUPPORTED` (the detail names the action), `WYE_E_INVALID`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ *
+ * Precondition:
+ * `bytes` is valid for reads of `len` bytes, `actions` of `actions_len`.
+ */
+wye_status wye_datapath_inject(const struct wye_datapath *datapath,
+                               const void *bytes,
+                               size_t len,
+                               uint32_t in_port,
+                               const void *actions,
+                               size_t actions_len,
+                               struct wye_error **error);
+
+/**
  * Reads a datapath's statistics, summed over all workers that it ever had. Names are those of `wye_stats_next`.
  *
  * Any thread, also from a callback. Takes the control lock, waits for no worker. `WYE_E_INVALID`, `WYE_E_FORKED`. Since 0.1.
@@ -1743,10 +2005,12 @@ template <typename T> static inline T wye_sized() { T t = T(); t.size = static_c
 #define WYE_FLOW_REQUEST_INIT wye_sized<wye_flow_request>()
 #define WYE_METER_CONFIG_INIT wye_sized<wye_meter_config>()
 #define WYE_WORKER_OPS_INIT wye_sized<wye_worker_ops>()
+#define WYE_TUNNEL_CONFIG_INIT wye_sized<wye_tunnel_config>()
 #else
 #define WYE_DATAPATH_CONFIG_INIT { .size = sizeof(struct wye_datapath_config) }
 #define WYE_PORT_CONFIG_INIT { .size = sizeof(struct wye_port_config) }
 #define WYE_FLOW_REQUEST_INIT { .size = sizeof(struct wye_flow_request) }
 #define WYE_METER_CONFIG_INIT { .size = sizeof(struct wye_meter_config) }
 #define WYE_WORKER_OPS_INIT { .size = sizeof(struct wye_worker_ops) }
+#define WYE_TUNNEL_CONFIG_INIT { .size = sizeof(struct wye_tunnel_config) }
 #endif

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Open vSwitch's own unit tests on the datapath "wye", beside the same tests on stock Open vSwitch.
-#   ovs-patch/check.sh [-jN] all           every test of the files below that needs neither connection tracking nor tunnels
+#   ovs-patch/check.sh [-jN] all           every test of the files below that needs no connection tracking
 #   ovs-patch/check.sh [-jN] sample        about 40 of them, a few of each kind
 #   ovs-patch/check.sh [-jN] FILE.at…      those of some files
 #   ovs-patch/check.sh [-jN] NUMBER…       single ones
@@ -10,7 +10,7 @@
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${OVS_CACHE:-$(dirname "$here")/target/ovs}
-files="ofproto-dpif dpif-netdev dpctl packet-type-aware mpls-xlate drop-stats learn bundle multipath mcast-snooping lacp stp rstp bfd cfm nsh bridge learning-switch netdev-type"
+files="tunnel tunnel-push-pop tunnel-push-pop-ipv6 ovs-router ofproto-dpif dpif-netdev dpctl packet-type-aware mpls-xlate drop-stats learn bundle multipath mcast-snooping lacp stp rstp bfd cfm nsh bridge learning-switch netdev-type"
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH
 ulimit -n 65536 2>/dev/null
 ulimit -c 0
@@ -23,7 +23,7 @@ jobs=-j2
 list="$cache/tests.txt"
 make -s -C "$cache/wye" check TESTSUITEFLAGS=--list >"$list" 2>"$cache/tests.err" || { tail -3 "$cache/tests.err"; exit 1; }
 
-# Numbers of a file's tests, without those of connection tracking; the list says "1137: ofproto-dpif.at:12   title". Tunnels have files of their own.
+# Numbers of a file's tests, without those of connection tracking; the list says "1137: ofproto-dpif.at:12   title".
 of_file() {
     awk -v file="${1%.at}.at:" 'index($2, file) == 1 && !/conntrack|dpif - nat|ct_state/ { sub(":", "", $1); print $1 }' "$list"
 }

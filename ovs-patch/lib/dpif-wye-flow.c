@@ -184,7 +184,7 @@ read_flow(const struct dw_dp *dp, const ovs_u128 *ufid, struct ofpbuf *buffer, s
     }
 }
 
-/* Refuses a flow that no packet of this provider's could match, since it has neither tunnels nor connections. */
+/* Refuses a flow that no packet of this provider's could match, since it has no connections. */
 static int
 check_match(const struct match *match)
 {
@@ -192,7 +192,7 @@ check_match(const struct match *match)
     const struct flow *mask = &match->wc.masks;
     ovs_u128 label = ovs_u128_and(flow->ct_label, mask->ct_label);
 
-    if (flow_tnl_dst_is_set(&flow->tunnel) || flow->ct_state & mask->ct_state || flow->ct_zone & mask->ct_zone
+    if (flow->ct_state & mask->ct_state || flow->ct_zone & mask->ct_zone
         || flow->ct_mark & mask->ct_mark || !ovs_u128_is_zero(label) || flow->ct_nw_proto & mask->ct_nw_proto) {
         return EOPNOTSUPP;
     }

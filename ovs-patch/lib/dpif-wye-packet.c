@@ -13,6 +13,7 @@
 #include "dpif-wye-private.h"
 #include "netdev.h"
 #include "netlink.h"
+#include "odp-execute.h"
 #include "odp-util.h"
 #include "openvswitch/dynamic-string.h"
 #include "openvswitch/ofp-print.h"
@@ -31,11 +32,11 @@ COVERAGE_DEFINE(dpif_wye_execute_refused);
  * one takes milliseconds, which no packet should wait. */
 #define CARRIERS_AHEAD 3
 
-/* Bytes in front of a packet that actions may push headers into. A dp_packet's buffer is never longer than 65535 bytes. */
+/* A dp_packet's buffer is never longer than 65535 bytes. */
 static size_t
 headroom_for(size_t len)
 {
-    return MIN(128, UINT16_MAX - MIN(len, UINT16_MAX));
+    return MIN(DW_HEADROOM, UINT16_MAX - MIN(len, UINT16_MAX));
 }
 
 static struct vlog_rate_limit upcall_rl = VLOG_RATE_LIMIT_INIT(600, 600);
@@ -106,6 +107,36 @@ copy(const struct wye_packet *w)
     return packet;
 }
 
+/* Makes the ports that drop actions send to. */
+int
+dw_drop_ports_create(struct dw_dp *dp)
+{
+    int error = 0;
+
+    for (uint32_t reason = 0; reason < XLATE_MAX && !error; reason++) {
+        struct wye_port_config config = WYE_PORT_CONFIG_INIT;
+
+        config.number = DW_DROP_PORT + reason;
+        error = wye_status_to_errno(wye_port_add(dp->engine, &config, NULL));
+    }
+    return error;
+}
+
+/* Drops a packet that an action drop(reason) sent here, and counts it: as Open vSwitch does. */
+static void
+drop_packet(const struct wye_packet *w, uint32_t reason)
+{
+    struct dp_packet *packet = w->flags & WYE_PKT_ENGINE ? dp_packet_new(0) : w->token;
+    struct dp_packet_batch batch;
+    struct { struct nlattr header; uint32_t reason; } drop = {
+        .header = { .nla_len = sizeof drop, .nla_type = OVS_ACTION_ATTR_DROP },
+        .reason = reason,
+    };
+
+    dp_packet_batch_init_packet(&batch, packet);
+    odp_execute_actions(NULL, &batch, true, &drop.header, sizeof drop, NULL);
+}
+
 /* The library's 'transmit'. */
 static size_t
 send_packets(void *carrier_, uint32_t port_no, struct wye_packet **packets, size_t n)
@@ -114,6 +145,12 @@ send_packets(void *carrier_, uint32_t port_no, struct wye_packet **packets, size
     struct dw_port *port = dw_port_lookup(carrier->dp, u32_to_odp(port_no));
     struct dp_packet_batch batch;
 
+    if (port_no >= DW_DROP_PORT) {
+        for (size_t i = 0; i < n; i++) {
+            drop_packet(packets[i], port_no - DW_DROP_PORT);
+        }
+        return n;
+    }
     if (!port) {
         /* It went while a burst was under way. */
         dpif_netdev_count_drops(DPIF_WYE_DROP_INVALID_PORT, n);
@@ -230,6 +267,7 @@ answer_upcall(void *carrier_, const struct wye_upcall *upcall, struct wye_answer
     if (dp->upcall_cb) {
         struct dp_packet *packet = copy(upcall->packet);
 
+        dw_tunnel_of_key(upcall->key, upcall->key_len, &packet->md.tunnel);
         error = ask(dp, packet, upcall->action);
     }
     fat_rwlock_unlock(&dp->upcall_rwlock);
@@ -309,6 +347,11 @@ count_drops(struct dw_carrier *carrier)
         { WYE_DROP_RECIRCULATION_LIMIT, DPIF_WYE_DROP_RECIRC_ERROR },
         { WYE_DROP_INVALID_PORT, DPIF_WYE_DROP_INVALID_PORT },
         { WYE_DROP_INVALID_BOND, DPIF_WYE_DROP_INVALID_BOND },
+        { WYE_DROP_UNKNOWN_TUNNEL, DPIF_WYE_DROP_INVALID_TNL_PORT },
+        { WYE_DROP_TUNNEL_HEADER, DPIF_WYE_DROP_TUNNEL_POP_ERROR },
+        { WYE_DROP_TUNNEL_CHECKSUM, DPIF_WYE_DROP_TUNNEL_POP_ERROR },
+        { WYE_DROP_TUNNEL_FRAGMENT, DPIF_WYE_DROP_TUNNEL_POP_ERROR },
+        { WYE_DROP_TUNNEL_OPTION, DPIF_WYE_DROP_TUNNEL_POP_ERROR },
     };
     struct wye_counters now;
 
@@ -402,6 +445,7 @@ execute(struct dw_dp *dp, struct dp_packet *packet, const struct nlattr *actions
 
     describe(packet, w);
     ofpbuf_init(&translated, actions_len);
+    dw_tunnel_put(&packet->md.tunnel, &translated);
     ofpbuf_put(&translated, actions, actions_len);
     dw_actions_for_library(translated.data, translated.size);
     wye_status status = wye_worker_execute(carrier->worker, w, translated.data, translated.size, flags, dw_now_ns(), &detail);

@@ -8,6 +8,7 @@
 #include "netdev.h"
 #include "netdev-provider.h"
 #include "netdev-vport.h"
+#include "odp-netlink.h"
 #include "openvswitch/poll-loop.h"
 #include "seq.h"
 #include "util.h"
@@ -99,13 +100,26 @@ tell_engine(struct dw_dp *dp, struct dw_port *port)
     struct wye_port_config config = WYE_PORT_CONFIG_INIT;
     struct wye_error *error = NULL;
 
+    if (port->is_tunnel) {
+        return dw_tunnel_set(dp, port);
+    }
     config.number = odp_to_u32(port->port_no);
     config.name = netdev_get_name(port->netdev);
     return dw_errno(wye_port_add(dp->engine, &config, &error), error);
 }
 
+static void
+untell_engine(struct dw_dp *dp, struct dw_port *port)
+{
+    if (port->is_tunnel) {
+        dw_tunnel_del(dp, port);
+    } else {
+        wye_port_del(dp->engine, odp_to_u32(port->port_no), NULL);
+    }
+}
+
 int
-dw_port_create(struct dw_dp *dp, const char *devname, const char *type, odp_port_t port_no)
+dw_port_create(struct dw_dp *dp, const char *devname, const char *type, odp_port_t port_no, bool has_gbp)
 {
     struct dw_port *port;
     enum netdev_flags flags;
@@ -114,8 +128,8 @@ dw_port_create(struct dw_dp *dp, const char *devname, const char *type, odp_port
     if (find_by_name(dp, devname)) {
         return EEXIST;
     }
-    if (odp_to_u32(port_no) > UINT16_MAX) {
-        VLOG_WARN("%s: port number %"PRIu32" is above %d", devname, port_no, UINT16_MAX);
+    if (odp_to_u32(port_no) >= DW_DROP_PORT) {
+        VLOG_WARN("%s: port number %"PRIu32" is not below %d", devname, port_no, DW_DROP_PORT);
         return ERANGE;
     }
     port = xzalloc(sizeof *port);
@@ -127,11 +141,9 @@ dw_port_create(struct dw_dp *dp, const char *devname, const char *type, odp_port
         free(port);
         return error;
     }
-    if (netdev_vport_is_vport_class(port->netdev->netdev_class)) {
-        VLOG_WARN("%s: a datapath of libwye has no tunnels", devname);
-        error = EOPNOTSUPP;
-    }
-    if (!error && !netdev_get_flags(port->netdev, &flags) && flags & NETDEV_LOOPBACK) {
+    port->is_tunnel = netdev_vport_is_vport_class(port->netdev->netdev_class);
+    port->has_gbp = has_gbp;
+    if (!netdev_get_flags(port->netdev, &flags) && flags & NETDEV_LOOPBACK) {
         VLOG_ERR("%s: cannot add a loopback device", devname);
         error = EINVAL;
     }
@@ -156,7 +168,7 @@ void
 dw_port_destroy(struct dw_dp *dp, struct dw_port *port)
 {
     hmap_remove(&dp->ports, &port->node);
-    wye_port_del(dp->engine, odp_to_u32(port->port_no), NULL);
+    untell_engine(dp, port);
     seq_change(dp->port_seq);
     free_port(port);
 }
@@ -172,12 +184,12 @@ choose_number(const struct dw_dp *dp, const char *devname)
         if (*digits) {
             unsigned long int number = strtoul(digits, NULL, 10) + (strncmp(devname, "br", 2) ? 0 : 100);
 
-            if (number > 0 && number <= UINT16_MAX && !dw_port_lookup(dp, u32_to_odp(number))) {
+            if (number > 0 && number < DW_DROP_PORT && !dw_port_lookup(dp, u32_to_odp(number))) {
                 return u32_to_odp(number);
             }
         }
     }
-    for (uint32_t number = 1; number <= UINT16_MAX; number++) {
+    for (uint32_t number = 1; number < DW_DROP_PORT; number++) {
         if (!dw_port_lookup(dp, u32_to_odp(number))) {
             return u32_to_odp(number);
         }
@@ -191,6 +203,7 @@ dpif_wye_port_add(struct dpif *dpif, struct netdev *netdev, odp_port_t *port_nop
     char buffer[NETDEV_VPORT_NAME_BUFSIZE];
     const char *devname = netdev_vport_get_dpif_port(netdev, buffer, sizeof buffer);
     struct dw_dp *dp = dw_dp_of(dpif);
+    const struct netdev_tunnel_config *tunnel = netdev_get_tunnel_config(netdev);
     odp_port_t port_no = *port_nop;
     int error = 0;
 
@@ -202,7 +215,9 @@ dpif_wye_port_add(struct dpif *dpif, struct netdev *netdev, odp_port_t *port_nop
         error = EBUSY;
     }
     if (!error) {
-        error = dw_port_create(dp, devname, netdev_get_type(netdev), port_no);
+        bool has_gbp = tunnel && tunnel->exts & (1 << OVS_VXLAN_EXT_GBP);
+
+        error = dw_port_create(dp, devname, netdev_get_type(netdev), port_no, has_gbp);
     }
     if (!error) {
         *port_nop = port_no;
@@ -239,13 +254,13 @@ dw_port_renumber(struct dw_dp *dp, const char *devname, odp_port_t port_no, cons
     struct dw_port *port = find_by_name(dp, devname);
     if (!port) {
         *reason = "unknown port";
-    } else if (port_no == ODPP_LOCAL || odp_to_u32(port_no) > UINT16_MAX) {
+    } else if (port_no == ODPP_LOCAL || odp_to_u32(port_no) >= DW_DROP_PORT) {
         *reason = "bad port number";
     } else if (dw_port_lookup(dp, port_no)) {
         *reason = "port number already in use";
     } else {
         hmap_remove(&dp->ports, &port->node);
-        wye_port_del(dp->engine, odp_to_u32(port->port_no), NULL);
+        untell_engine(dp, port);
         port->port_no = port_no;
         hmap_insert(&dp->ports, &port->node, hash_port(port_no));
         error = tell_engine(dp, port);

@@ -21,6 +21,9 @@ struct dw_carrier;
 /* Every thread's flows are in one table: what reports a flow's thread says "the main thread". */
 #define DW_PMD_ID NON_PMD_CORE_ID
 
+/* Bytes in front of a packet that actions may push headers into: the outer headers of a tunnel, and what goes around those. */
+#define DW_HEADROOM (TNL_PUSH_HEADER_SIZE + 128)
+
 /* A datapath.
  *
  * Thread-safety: immutable first; then what 'mutex' guards, which is recursive, since Open vSwitch executes packets while it answers an upcall;
@@ -77,10 +80,12 @@ struct dw_port {
     struct netdev_rxq **rxqs;
     int n_rxq;
     char *type;
+    bool is_tunnel;                  /* A vport: see dpif-wye-tunnel.c. */
+    bool has_gbp;                    /* Of these: it was configured with "exts=gbp". */
 };
 
 struct dw_port *dw_port_lookup(const struct dw_dp *, odp_port_t) OVS_REQUIRES(dp->mutex);
-int dw_port_create(struct dw_dp *, const char *devname, const char *type, odp_port_t) OVS_REQUIRES(dp->mutex);
+int dw_port_create(struct dw_dp *, const char *devname, const char *type, odp_port_t, bool has_gbp) OVS_REQUIRES(dp->mutex);
 void dw_port_destroy(struct dw_dp *, struct dw_port *) OVS_REQUIRES(dp->mutex);
 void dw_ports_run(struct dw_dp *);
 void dw_ports_wait(struct dw_dp *);
@@ -113,12 +118,22 @@ int dpif_wye_flow_dump_next(struct dpif_flow_dump_thread *, struct dpif_flow *, 
 /* What odp_flow_key_from_flow() is to write: everything. */
 extern const struct odp_support dw_key_support;
 
+/* The first of the numbers, one for each reason of a drop action, that no port of Open vSwitch's may have. */
+#define DW_DROP_PORT 0xff00
+
 /* dpif-wye-action.c: in place. */
 void dw_actions_for_library(struct nlattr *, size_t len);
 void dw_actions_for_ovs(struct nlattr *, size_t len);
 
+/* dpif-wye-tunnel.c */
+int dw_tunnel_set(struct dw_dp *, const struct dw_port *);
+void dw_tunnel_del(struct dw_dp *, const struct dw_port *);
+void dw_tunnel_of_key(const void *key, size_t key_len, struct flow_tnl *);
+void dw_tunnel_put(const struct flow_tnl *, struct ofpbuf *actions);
+
 /* dpif-wye-packet.c */
 void dw_carry(struct dw_dp *, struct dp_packet_batch *, odp_port_t in_port) OVS_REQUIRES(dp->mutex);
+int dw_drop_ports_create(struct dw_dp *);
 int dw_carriers_create(struct dw_dp *) OVS_REQUIRES(dp->mutex);
 void dw_carriers_destroy(struct dw_dp *);
 uint64_t dw_carriers_hits(struct dw_dp *) OVS_REQUIRES(dp->mutex);

@@ -1,6 +1,6 @@
 /* The class: datapaths that come and go, and what Open vSwitch calls.
  *
- * Out of this provider's reach: connection tracking, tunnels, PMD threads, offload. Their hooks are NULL, and flows and actions that need them
+ * Out of this provider's reach: connection tracking, PMD threads, offload. Their hooks are NULL, and flows and actions that need them
  * are refused, so that Open vSwitch's probes find them missing. */
 
 #include <config.h>
@@ -28,7 +28,7 @@ VLOG_DEFINE_THIS_MODULE(dpif_wye);
 
 /* Buffers for copies of packets, and their bytes: the longest packet that Open vSwitch executes, and room for headers. */
 #define BUFFERS 2048
-#define BUFFER_LEN (UINT16_MAX + 1 + 512)
+#define BUFFER_LEN (UINT16_MAX + 1 + DW_HEADROOM)
 
 static struct ovs_mutex datapaths_mutex = OVS_MUTEX_INITIALIZER;
 static struct shash datapaths OVS_GUARDED_BY(datapaths_mutex) = SHASH_INITIALIZER(&datapaths);
@@ -171,6 +171,7 @@ create_dp(const struct dpif_class *class, const char *name, struct dw_dp **dpp)
     config.flows_max = FLOWS_MAX;
     config.pool_buffers = BUFFERS;
     config.buffer_len = BUFFER_LEN;
+    config.headroom = DW_HEADROOM;
     config.vlan_limit = MIN(MAX(flow_vlan_limit, 1), FLOW_MAX_VLAN_HEADERS);
     config.log = log_line;
     wye_status status = wye_datapath_new(&config, &engine, &detail);
@@ -198,7 +199,8 @@ create_dp(const struct dpif_class *class, const char *name, struct dw_dp **dpp)
 
     ovs_mutex_lock(&dp->mutex);
     int error = dw_carriers_create(dp);
-    error = error ? error : dw_port_create(dp, name, port_open_type(class, "internal"), ODPP_LOCAL);
+    error = error ? error : dw_drop_ports_create(dp);
+    error = error ? error : dw_port_create(dp, name, port_open_type(class, "internal"), ODPP_LOCAL, false);
     ovs_mutex_unlock(&dp->mutex);
     if (error) {
         free_dp(dp);

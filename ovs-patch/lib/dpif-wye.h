@@ -32,6 +32,8 @@ enum dpif_wye_drop {
     DPIF_WYE_DROP_UPCALL_ERROR,
     DPIF_WYE_DROP_LOCK_ERROR,
     DPIF_WYE_DROP_USERSPACE_ACTION_ERROR,
+    DPIF_WYE_DROP_INVALID_TNL_PORT,
+    DPIF_WYE_DROP_TUNNEL_POP_ERROR,
 };
 
 /* Counts drops under the names that dpif-netdev has for them. The patch defines it in dpif-netdev.c, where the counters are. */

@@ -59,6 +59,11 @@ impl Datapath {
         Ok(())
     }
 
+    /// Injected packets that no worker has carried yet.
+    pub fn injected_waiting(&self) -> usize {
+        self.shared.injected.len()
+    }
+
     /// Sets what is called after each [`Datapath::inject`], on its thread: it wakes a worker that sleeps while no packets come.
     pub fn set_injected(&self, wake: Option<std::sync::Arc<dyn Fn() + Send + Sync>>) {
         *crate::sync::primitive::lock(&self.shared.on_inject) = wake;

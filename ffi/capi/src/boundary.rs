@@ -116,6 +116,21 @@ pub(crate) unsafe fn array<T: Copy, const N: usize>(at: *const T, name: &str) ->
     Ok(unsafe { at.cast::<[T; N]>().read() })
 }
 
+/// A slice of the caller's.
+///
+/// # Safety
+/// `at` is NULL or valid for reads of `len` elements while `'a` lasts, and nobody writes them meanwhile.
+pub(crate) unsafe fn slice<'a, T>(at: *const T, len: usize, name: &str) -> Outcome<&'a [T]> {
+    if len == 0 {
+        return Ok(&[]);
+    }
+    if at.is_null() || !at.is_aligned() || len > isize::MAX as usize / size_of::<T>().max(1) {
+        return Err(Fault::invalid(format!("{name} is NULL or misaligned")));
+    }
+    // SAFETY: not NULL, aligned, within `isize`; the rest is this function's contract.
+    Ok(unsafe { core::slice::from_raw_parts(at, len) })
+}
+
 /// A slice of the caller's for writing.
 ///
 /// # Safety

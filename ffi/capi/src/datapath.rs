@@ -15,6 +15,7 @@ use crate::allocator::{self, wye_alloc_fn, wye_dealloc_fn};
 use crate::boundary::{self, Handle, Intent, Sized_, Tag, on_datapath};
 use crate::flow::{Records, wye_flow_stats};
 use crate::fork::ForkMark;
+use crate::inject::Bells;
 use crate::log::{Log, WYE_LOG_ERROR, wye_log_fn};
 use crate::stats::Corrections;
 use crate::status::{Fault, Outcome, WYE_E_BUSY, WYE_E_FORKED, WYE_E_PANIC, WYE_E_TIMED_OUT, wye_error, wye_status};
@@ -94,6 +95,7 @@ pub(crate) struct Inner {
     fork: ForkMark,
     pub(crate) log: Log,
     pub(crate) corrections: Corrections,
+    pub(crate) bells: Arc<Bells>,
 }
 
 /// A lock whose holder panicked protects nothing that is half changed: the poisoned datapath refuses changes.
@@ -192,6 +194,9 @@ pub unsafe extern "C" fn wye_datapath_new(
         };
         let engine = Datapath::new(config)?;
         engine.set_upcall_handler(Some(Arc::new(Dispatcher)));
+        let bells = Arc::new(Bells::default());
+        let rung = Arc::clone(&bells);
+        engine.set_injected(Some(Arc::new(move || rung.ring())));
         let inner = Arc::new(Inner {
             engine,
             records: Mutex::default(),
@@ -201,6 +206,7 @@ pub unsafe extern "C" fn wye_datapath_new(
             fork: ForkMark::new(),
             log,
             corrections: Corrections::default(),
+            bells,
         });
         boundary::give(wye_datapath { tag: Tag::live::<wye_datapath>(), inner }, out);
         Ok(())

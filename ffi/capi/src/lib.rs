@@ -7,6 +7,7 @@
 
 mod boundary;
 mod fork;
+mod sink;
 mod turn;
 
 // In the order of the header.
@@ -35,5 +36,9 @@ pub mod worker;
 pub mod meter;
 
 pub mod bond;
+
+pub mod tunnel;
+
+pub mod inject;
 
 pub mod stats;

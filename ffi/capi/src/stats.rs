@@ -14,6 +14,35 @@ use crate::packet::WYE_DROPS_MAX;
 use crate::status::{Fault, WYE_E_NOT_FOUND, wye_error, wye_status};
 use crate::worker::wye_worker;
 
+/// Packets that the engine counted as upcalls and that were dropped then, by reason.
+///
+/// *Thread-safety.* Relaxed atomics.
+#[derive(Debug)]
+pub(crate) struct Drops([AtomicU64; DropReason::COUNT]);
+
+impl Default for Drops {
+    fn default() -> Self {
+        Drops([const { AtomicU64::new(0) }; DropReason::COUNT])
+    }
+}
+
+impl Drops {
+    pub(crate) fn count(&self, reason: DropReason) {
+        self.0[reason.index()].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Adds them to `sums`, and returns how many they are.
+    fn add_to(&self, sums: &mut [u64]) -> u64 {
+        let mut total = 0;
+        for (sum, dropped) in sums.iter_mut().zip(&self.0) {
+            let dropped = dropped.load(Ordering::Relaxed);
+            *sum += dropped;
+            total += dropped;
+        }
+        total
+    }
+}
+
 /// What the C side does to packets after the engine has counted them as upcalls: they come in again with their answer. So that each
 /// packet counts once, with its last fate, this is taken off.
 ///
@@ -24,21 +53,17 @@ pub(crate) struct Corrections {
     pub(crate) again: AtomicU64,
     /// Their bytes.
     pub(crate) again_bytes: AtomicU64,
-    /// Upcalls that the callback refused.
-    pub(crate) refused: AtomicU64,
-    /// Upcalls for which nobody was there when their turn came.
-    pub(crate) lost: AtomicU64,
+    /// Upcalls that the callback refused, or for which nobody was there when their turn came.
+    pub(crate) dropped: Drops,
 }
 
 impl Corrections {
     fn apply(&self, stats: &mut Stats) {
         let again = self.again.load(Ordering::Relaxed);
-        let (refused, lost) = (self.refused.load(Ordering::Relaxed), self.lost.load(Ordering::Relaxed));
         stats.packets_in = stats.packets_in.saturating_sub(again);
         stats.bytes_in = stats.bytes_in.saturating_sub(self.again_bytes.load(Ordering::Relaxed));
-        stats.upcall = stats.upcall.saturating_sub(again + refused + lost);
-        stats.dropped[DropReason::UpcallRefused.index()] += refused;
-        stats.dropped[DropReason::UpcallLost.index()] += lost;
+        let dropped = self.dropped.add_to(&mut stats.dropped);
+        stats.upcall = stats.upcall.saturating_sub(again + dropped);
     }
 }
 
@@ -180,9 +205,7 @@ pub extern "C" fn wye_worker_counters(
         let mut drops = [0; WYE_DROPS_MAX];
         let by_reason = c.dropped.iter().zip(&c.copies_dropped);
         drops.iter_mut().zip(by_reason).for_each(|(sum, (packets, copies))| *sum = packets.get() + copies.get());
-        let (refused, lost) = worker.refused();
-        drops[DropReason::UpcallRefused.index()] += refused;
-        drops[DropReason::UpcallLost.index()] += lost;
+        worker.dropped().add_to(&mut drops);
         let cache_hits = c.exact_hits.get();
         out.write(wye_counters {
             hits: cache_hits + c.megaflow_hits.get(),

@@ -3,6 +3,7 @@
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
+use crate::stats::Drops;
 use crate::status::{Fault, Outcome, WYE_E_BUSY};
 
 /// What others may know of a worker.
@@ -16,10 +17,8 @@ pub(crate) struct Turns {
     depth: AtomicU32,
     /// How often it has left the outermost one.
     left: AtomicU64,
-    /// Upcalls refused, of this worker alone.
-    pub(crate) refused: AtomicU64,
-    /// Upcalls lost, of this worker alone.
-    pub(crate) lost: AtomicU64,
+    /// Upcalls that were dropped, of this worker alone.
+    pub(crate) dropped: Drops,
 }
 
 impl Turns {

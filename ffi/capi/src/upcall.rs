@@ -8,11 +8,12 @@ use core::ffi::{c_char, c_void};
 use core::mem::MaybeUninit;
 use std::sync::Arc;
 
-use wye::datapath::{Answer, Miss, Punt, Upcall, UpcallHandler};
+use wye::datapath::{Answer, Miss, Punt, Undeliverable, Upcall, UpcallHandler};
 use wye::flow::FlowKey;
 use wye::flow::action::{Action, Userspace};
 use wye::flow::netlink::{encode_actions, encode_key};
-use wye::packet::Packet;
+use wye::packet::{DropReason, Packet};
+use wye::tunnel::Obstacle;
 
 use crate::boundary::{self, Handle, Intent, Tag, on_datapath};
 use crate::datapath::{Inner, wye_datapath};
@@ -25,6 +26,15 @@ use crate::worker::with_current;
 pub const WYE_UPCALL_MISS: u32 = 0;
 /// A `userspace` action handed the packet up.
 pub const WYE_UPCALL_ACTION: u32 = 1;
+/// `encap` cannot send the packet through its tunnel: `obstacle` says why. To be answered with actions, `encap` again once the way is known or
+/// the packet shorter, or `WYE_VERDICT_DONE`, for who keeps a copy or sends the sender an error. Dropped, it counts as `unresolved` or `too_big`. Such upcalls
+/// never go onto the ring.
+pub const WYE_UPCALL_UNDELIVERABLE: u32 = 2;
+
+/// The tunnel's way is not known: no `header`, or `out_port` is `WYE_PORT_NONE`.
+pub const WYE_OBSTACLE_UNRESOLVED: u32 = 1;
+/// The packet is longer than `inner_max`.
+pub const WYE_OBSTACLE_TOO_BIG: u32 = 2;
 
 /// Drop the packet: `upcall_refused`. What an untouched answer says.
 pub const WYE_VERDICT_DROP: u32 = 0;
@@ -39,7 +49,7 @@ pub const WYE_ANSWER_INSTALL: u32 = 1;
 /// An upcall. Everything in it is valid until the callback returns (or the queued upcall is freed).
 #[repr(C)]
 pub struct wye_upcall {
-    /// `WYE_UPCALL_MISS` or `WYE_UPCALL_ACTION`.
+    /// `WYE_UPCALL_*`. Later versions may add some, for who uses what they are for; the answer to an unknown one is to leave the answer alone.
     pub kind: u32,
     /// Bytes of `key`.
     pub key_len: u32,
@@ -52,13 +62,21 @@ pub struct wye_upcall {
     pub packet: *mut wye_packet,
     /// The packet's key, as attributes.
     pub key: *const c_void,
-    /// The `OVS_ACTION_ATTR_USERSPACE` attribute that handed the packet up; NULL for a miss.
+    /// The `OVS_ACTION_ATTR_USERSPACE` attribute that handed the packet up; NULL for other kinds.
     pub action: *const c_void,
     /// The `now_ns` of the burst.
     pub now_ns: u64,
+    /// `WYE_UPCALL_UNDELIVERABLE`: the tunnel's number.
+    pub tunnel: u32,
+    /// `WYE_UPCALL_UNDELIVERABLE`: `WYE_OBSTACLE_*`; else 0.
+    pub obstacle: u32,
+    /// `WYE_OBSTACLE_TOO_BIG`: bytes of the longest packet that gets through, Ethernet header included.
+    pub inner_max: u32,
     /// Zero: room for later versions.
-    pub reserved2: [u64; 4],
+    pub reserved2: [u32; 5],
 }
+
+const _: () = assert!(size_of::<wye_upcall>() == 16 + 4 * size_of::<*const c_void>() + 32);
 
 /// What is to be done about an upcall. All zero when the callback gets it, which means: drop the packet. What it points to must stay valid until the
 /// next callback of this worker, or until the call that made the upcall returns, whichever is first.
@@ -117,12 +135,37 @@ impl wye_answer {
     };
 }
 
+/// Why a packet goes up.
+#[derive(Clone, Debug)]
+pub(crate) enum Cause {
+    /// No flow matched it.
+    Miss,
+    /// The parameters of `userspace`.
+    Action(Userspace),
+    /// `encap` into this tunnel failed.
+    Undeliverable { tunnel: u32, obstacle: Obstacle },
+}
+
+impl Cause {
+    pub(crate) fn is_miss(&self) -> bool {
+        matches!(self, Cause::Miss)
+    }
+
+    /// Why the packet is dropped if the answer is to drop it.
+    pub(crate) fn refused(&self) -> DropReason {
+        match self {
+            Cause::Miss | Cause::Action(_) => DropReason::UpcallRefused,
+            Cause::Undeliverable { obstacle: Obstacle::Unresolved, .. } => DropReason::Unresolved,
+            Cause::Undeliverable { obstacle: Obstacle::TooBig { .. }, .. } => DropReason::TooBig,
+        }
+    }
+}
+
 /// A packet that waits for its answer.
 pub(crate) struct Parked {
     pub(crate) packet: Packet,
     pub(crate) key: FlowKey,
-    /// The parameters of `userspace`; `None` for a miss.
-    pub(crate) request: Option<Userspace>,
+    pub(crate) cause: Cause,
     /// How often it has been parked and brought back without an answer, because a flow seemed to be there.
     pub(crate) retries: u8,
     /// How many answers have been carried out on it already.
@@ -144,18 +187,30 @@ impl Attributes {
         &mut self,
         packet: *mut wye_packet,
         key: &FlowKey,
-        request: Option<&Userspace>,
+        cause: &Cause,
         now_ns: u64,
     ) -> Outcome<wye_upcall> {
         self.key.clear();
         self.action.clear();
         encode_key(key, &mut self.key);
-        if let Some(request) = request {
-            encode_actions(&vec![Action::Userspace(request.clone())], &mut self.action)?;
-        }
+        let kind = match cause {
+            Cause::Miss => WYE_UPCALL_MISS,
+            Cause::Action(request) => {
+                encode_actions(&vec![Action::Userspace(request.clone())], &mut self.action)?;
+                WYE_UPCALL_ACTION
+            }
+            Cause::Undeliverable { .. } => WYE_UPCALL_UNDELIVERABLE,
+        };
+        let (tunnel, obstacle, inner_max) = match *cause {
+            Cause::Undeliverable { tunnel, obstacle: Obstacle::Unresolved } => (tunnel, WYE_OBSTACLE_UNRESOLVED, 0),
+            Cause::Undeliverable { tunnel, obstacle: Obstacle::TooBig { inner_max } } => {
+                (tunnel, WYE_OBSTACLE_TOO_BIG, inner_max)
+            }
+            Cause::Miss | Cause::Action(_) => (0, 0, 0),
+        };
         let at = |bytes: &Vec<u8>| if bytes.is_empty() { core::ptr::null() } else { bytes.as_ptr().cast() };
         Ok(wye_upcall {
-            kind: if request.is_some() { WYE_UPCALL_ACTION } else { WYE_UPCALL_MISS },
+            kind,
             key_len: self.key.len() as u32,
             action_len: self.action.len() as u32,
             reserved: 0,
@@ -163,7 +218,10 @@ impl Attributes {
             key: at(&self.key),
             action: at(&self.action),
             now_ns,
-            reserved2: [0; 4],
+            tunnel,
+            obstacle,
+            inner_max,
+            reserved2: [0; 5],
         })
     }
 }
@@ -177,7 +235,7 @@ impl UpcallHandler for Dispatcher {
             worker.park(miss.packet, |at| Parked {
                 packet: at.take(),
                 key: *miss.key,
-                request: None,
+                cause: Cause::Miss,
                 retries: worker.retries(),
                 answers: worker.answers(),
                 is_copy: miss.is_copy,
@@ -191,7 +249,7 @@ impl UpcallHandler for Dispatcher {
             worker.park(punt.packet, |at| Parked {
                 packet: at.take(),
                 key: *punt.key,
-                request: Some(punt.request.clone()),
+                cause: Cause::Action(punt.request.clone()),
                 retries: 0,
                 answers: worker.answers(),
                 is_copy: punt.is_copy,
@@ -199,6 +257,27 @@ impl UpcallHandler for Dispatcher {
         });
         parked.unwrap_or(Answer::Queue)
     }
+
+    fn undeliverable(&self, packet: Undeliverable<'_>) -> Answer {
+        let Undeliverable { packet, key, is_copy, tunnel, obstacle, .. } = packet;
+        let parked = with_current(|worker| {
+            worker.park(packet, |at| Parked {
+                packet: at.take(),
+                key: *key,
+                cause: Cause::Undeliverable { tunnel, obstacle },
+                retries: 0,
+                answers: worker.answers(),
+                is_copy,
+            })
+        });
+        // Refused, the engine says why.
+        parked.unwrap_or(Answer::Refuse)
+    }
+}
+
+/// Why a packet of the ring went up.
+pub(crate) fn cause_of(request: Option<&Userspace>) -> Cause {
+    request.map_or(Cause::Miss, |request| Cause::Action(request.clone()))
 }
 
 /// An upcall that was taken off the ring. It holds a buffer of the datapath's pool until it is answered or freed.
@@ -263,7 +342,8 @@ pub extern "C" fn wye_upcall_pop(
         let this = &mut *queued;
         if let Some(upcall) = &this.upcall {
             let packet = &raw mut this.view;
-            description.write(this.attributes.upcall(packet, &upcall.key, upcall.request.as_deref(), 0)?);
+            let cause = cause_of(upcall.request.as_deref());
+            description.write(this.attributes.upcall(packet, &upcall.key, &cause, 0)?);
         }
         out.write(Box::into_raw(queued));
         Ok(())

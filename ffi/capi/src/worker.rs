@@ -12,7 +12,7 @@ use core::cell::Cell;
 use core::ffi::c_void;
 use core::mem::{MaybeUninit, offset_of};
 use core::panic::AssertUnwindSafe;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::panic::catch_unwind;
@@ -21,12 +21,11 @@ use std::sync::{Arc, Mutex, TryLockError};
 use ahash::AHashMap;
 use wye::action::RECIRCULATIONS_MAX;
 use wye::datapath::stats::WorkerCounters;
-use wye::datapath::{Answer, FlowId, LocalPorts, Sink, Upcall, Worker};
+use wye::datapath::{Answer, FlowId, LocalPorts, Upcall, Worker};
 use wye::flow::Ext;
 use wye::flow::action::{Action, Actions, Masked, SetField};
 use wye::flow::netlink::{decode_actions, encode_key};
 use wye::packet::{DropReason, Fate, Owner, Packet, PacketFlags};
-use wye::port::TxBurst;
 use wye::port::driver::BURST_MAX;
 use wye::port::wait::Waiter;
 use wye::time::Nanos;
@@ -36,14 +35,16 @@ use crate::datapath::{Inner, lock, wye_datapath};
 use crate::flow::{Put, WYE_PUT_CREATE, WYE_PUT_UNLESS_MATCHED};
 use crate::log::{WYE_LOG_ERROR, WYE_LOG_WARN};
 use crate::packet::{wye_fate, wye_packet};
+use crate::sink::Callback;
+use crate::stats::Drops;
 use crate::status::{
     Fault, Outcome, WYE_E_BUSY, WYE_E_EXISTS, WYE_E_IO, WYE_E_MATCHED, WYE_E_NOT_FOUND, WYE_E_PANIC, WYE_E_UNSUPPORTED,
     wye_error, wye_status,
 };
 use crate::turn::{Claim, Turn, Turns};
 use crate::upcall::{
-    Attributes, Parked, WYE_ANSWER_INSTALL, WYE_VERDICT_DONE, WYE_VERDICT_DROP, WYE_VERDICT_EXECUTE, wye_answer,
-    wye_queued_upcall, wye_upcall,
+    Attributes, Parked, WYE_ANSWER_INSTALL, WYE_VERDICT_DONE, WYE_VERDICT_DROP, WYE_VERDICT_EXECUTE, cause_of,
+    wye_answer, wye_queued_upcall, wye_upcall,
 };
 
 /// Upcalls of one worker that may wait at a time; more are dropped: `upcall_refused`.
@@ -196,102 +197,6 @@ enum Work<'a> {
     Execute(&'a [Action]),
 }
 
-/// The engine's sink: the `transmit` callback.
-struct Callback<'a> {
-    ops: &'a wye_worker_ops,
-    ctx: *mut c_void,
-    views: &'a mut [wye_packet],
-    pointers: &'a mut [*mut wye_packet],
-    /// Ports that the worker drives; while it polls them the engine asks them itself.
-    ports: Option<&'a mut LocalPorts>,
-    /// Of packets of the library's that wait for `transmit`: by buffer, what the engine kept beside their descriptors.
-    rare: &'a mut AHashMap<usize, (u32, [u8; 16])>,
-    panicked: Option<String>,
-}
-
-/// What is left in a packet of the caller's that goes back to it.
-fn leave(packet: &Packet, ext: &Ext) -> bool {
-    let Some(at) = wye_packet::of(packet) else { return false };
-    // SAFETY: the caller's descriptor that this packet was made from; nobody took it yet.
-    unsafe { (*at).take(ext) };
-    true
-}
-
-impl Sink for Callback<'_> {
-    fn transmit(&mut self, port: u32, mut burst: TxBurst<'_>) -> (usize, DropReason) {
-        if let Some(ports) = self.ports.as_mut().filter(|ports| ports.reaches(port)) {
-            return ports.transmit(port, burst);
-        }
-        let Some(transmit) = self.ops.transmit else { return (0, DropReason::PortDown) };
-        if self.panicked.is_some() {
-            return (0, DropReason::Shutdown);
-        }
-        let n = burst.len();
-        let views = self.views.as_mut_ptr();
-        for (i, pointer) in self.pointers[..n].iter_mut().enumerate() {
-            let packet = burst.get(i);
-            *pointer = match wye_packet::of(packet) {
-                Some(at) => {
-                    // SAFETY: the caller's descriptor that this packet was made from; nobody took it yet.
-                    unsafe {
-                        wye_packet::write_back(at, packet);
-                        (*at).end(Fate::Transmitted);
-                    }
-                    at
-                }
-                None => {
-                    let mut view = wye_packet::view(packet);
-                    if !self.rare.is_empty() {
-                        let rare = self.rare.remove(&packet.buffer_ptr().addr());
-                        (view.skb_priority, view.ct_label) = rare.unwrap_or_default();
-                    }
-                    view.end(Fate::Transmitted);
-                    // SAFETY: `i < n`, and there are as many views as pointers, of which `..n` exists.
-                    unsafe {
-                        let at = views.add(i);
-                        at.write(view);
-                        at
-                    }
-                }
-            };
-        }
-        let pointers = self.pointers.as_mut_ptr();
-        // SAFETY: the callback came with this context; the list has `n` valid descriptors.
-        let call = || unsafe { transmit(self.ctx, port, pointers, n) };
-        let taken = match catch_unwind(AssertUnwindSafe(call)) {
-            Ok(taken) => taken.min(n),
-            Err(payload) => {
-                // Nobody knows which it took: a leak is better than to give back what somebody else has.
-                self.panicked = Some(panic_message(&*payload).to_owned());
-                n
-            }
-        };
-        for i in 0..taken {
-            let packet = burst.get(i);
-            if packet.owner() == Owner::Caller {
-                let ext = packet.ext;
-                let _ = packet.take();
-                // The engine frees this place with the descriptor.
-                packet.ext = ext;
-            }
-        }
-        (taken, DropReason::TxFull)
-    }
-
-    fn sends(&mut self, port: u32, packet: &Packet, ext: &Ext) {
-        let is_driven = self.ports.as_ref().is_some_and(|ports| ports.reaches(port));
-        if !leave(packet, ext) && !is_driven && self.ops.transmit.is_some() && self.panicked.is_none() {
-            let mut view = wye_packet::EMPTY;
-            view.take(ext);
-            self.rare.insert(packet.buffer_ptr().addr(), (view.skb_priority, view.ct_label));
-        }
-    }
-
-    fn ends(&mut self, packet: &Packet, ext: &Ext) {
-        leave(packet, ext);
-    }
-}
-
 /// The engine's descriptor of a packet of the caller's.
 ///
 /// # Safety
@@ -314,8 +219,8 @@ impl wye_worker {
         &self.counters
     }
 
-    pub(crate) fn refused(&self) -> (u64, u64) {
-        (self.turns.refused.load(Ordering::Relaxed), self.turns.lost.load(Ordering::Relaxed))
+    pub(crate) fn dropped(&self) -> &Drops {
+        &self.turns.dropped
     }
 
     pub(crate) fn retries(&self) -> u8 {
@@ -362,12 +267,18 @@ impl wye_worker {
     /// One burst of each port.
     fn poll_ports(&self, engine: &mut Engine, now: Nanos) -> Outcome<usize> {
         let Engine { worker, views, pointers, ports, rare, .. } = engine;
-        let Some(ports) = ports else { return Ok(0) };
         let mut sink = Callback { ops: &self.ops, ctx: self.ctx, views, pointers, ports: None, rare, panicked: None };
-        let run = catch_unwind(AssertUnwindSafe(|| {
-            let carried = worker.poll_beside(ports, now, &mut sink);
-            ports.check(&self.inner.engine, now);
-            carried
+        let run = catch_unwind(AssertUnwindSafe(|| match ports {
+            Some(ports) => {
+                let carried = worker.poll_beside(ports, now, &mut sink);
+                ports.check(&self.inner.engine, now);
+                carried
+            }
+            None => {
+                let carried = usize::from(self.inner.engine.injected_waiting() != 0);
+                worker.process(&mut [], now, &mut sink);
+                carried
+            }
         }));
         match (run, sink.panicked.take()) {
             (Ok(_), Some(message)) => Err(self.poison(&format!("in the callback transmit: {message}"))),
@@ -496,21 +407,20 @@ impl wye_worker {
             }
             None => self.inner.engine.free(&mut packet),
         }
-        let count = |mine: &AtomicU64, all: &AtomicU64| {
-            mine.fetch_add(1, Ordering::Relaxed);
-            all.fetch_add(1, Ordering::Relaxed);
-        };
         // A copy's end is in no sum of packets.
-        if !is_copy {
-            match fate {
-                Fate::Dropped(DropReason::UpcallRefused) => {
-                    count(&self.turns.refused, &self.inner.corrections.refused);
-                }
-                Fate::Dropped(DropReason::UpcallLost) => count(&self.turns.lost, &self.inner.corrections.lost),
-                _ => {}
-            }
+        if let Fate::Dropped(reason) = fate
+            && !is_copy
+        {
+            self.turns.dropped.count(reason);
+            self.inner.corrections.dropped.count(reason);
         }
         self.release(&mut done)
+    }
+
+    /// Drops a parked packet.
+    fn refuse(&self, parked: Parked) -> Outcome {
+        let reason = parked.cause.refused();
+        self.finish(parked, Fate::Dropped(reason))
     }
 
     /// Brings a parked packet back into the engine.
@@ -562,7 +472,7 @@ impl wye_worker {
             return self.finish(parked, Fate::Dropped(DropReason::UpcallLost));
         }
         // The packet in front of it may have installed the flow.
-        if parked.request.is_none()
+        if parked.cause.is_miss()
             && parked.retries < RETRIES_MAX
             && self.inner.engine.flow_get(FlowId::Matching(&parked.key)).is_ok()
         {
@@ -570,7 +480,7 @@ impl wye_worker {
         }
         parked.retries = 0;
         let Some(upcall) = self.ops.upcall else {
-            return self.finish(parked, Fate::Dropped(DropReason::UpcallRefused));
+            return self.refuse(parked);
         };
         let mut view;
         let at = match wye_packet::of(&parked.packet) {
@@ -580,9 +490,9 @@ impl wye_worker {
                 &raw mut view
             }
         };
-        let description = match attributes.upcall(at, &parked.key, parked.request.as_ref(), now_ns) {
+        let description = match attributes.upcall(at, &parked.key, &parked.cause, now_ns) {
             Ok(description) => description,
-            Err(_) => return self.finish(parked, Fate::Dropped(DropReason::UpcallRefused)),
+            Err(_) => return self.refuse(parked),
         };
         let mut answer = wye_answer::EMPTY;
         // SAFETY: the callback came with this context; both pointers are valid during the call.
@@ -606,7 +516,7 @@ impl wye_worker {
                     Ok(actions) => self.again(parked, Work::Execute(&actions), now_ns),
                     Err(fault) => {
                         self.inner.log.line(WYE_LOG_WARN, &format!("answer to an upcall: {}", fault.detail));
-                        self.finish(parked, Fate::Dropped(DropReason::UpcallRefused))
+                        self.refuse(parked)
                     }
                 }
             }
@@ -615,7 +525,7 @@ impl wye_worker {
                 if verdict != WYE_VERDICT_DROP {
                     self.inner.log.line(WYE_LOG_WARN, &format!("answer to an upcall: no verdict has number {verdict}"));
                 }
-                self.finish(parked, Fate::Dropped(DropReason::UpcallRefused))
+                self.refuse(parked)
             }
         }
     }
@@ -641,7 +551,7 @@ impl wye_worker {
         if answer.flags & !WYE_ANSWER_INSTALL != 0 {
             return Err(Fault::new(WYE_E_UNSUPPORTED, "the answer has fields that this library does not know"));
         }
-        if answer.flags & WYE_ANSWER_INSTALL != 0 && parked.request.is_none() {
+        if answer.flags & WYE_ANSWER_INSTALL != 0 && parked.cause.is_miss() {
             let mut key = Vec::new();
             encode_key(&parked.key, &mut key);
             // SAFETY: as above.
@@ -771,7 +681,8 @@ pub unsafe extern "C" fn wye_worker_free(worker: *mut wye_worker) {
 /// caller's again with its `fate` written. All callbacks for them have been made.
 ///
 /// Borrows the list for the call, and the descriptors and buffers until they are taken or given back; they must stay in place. No packet may
-/// be in the list twice. Any number of packets; they are carried in bursts of 256.
+/// be in the list twice. Any number of packets; they are carried in bursts of 256. Packets that `wye_datapath_inject` left are carried before them;
+/// without any (`n` is 0) only those.
 ///
 /// The owning thread; also from `release` and `upcall` of this worker. Takes no lock that another thread can hold for long, makes no system
 /// call, does not allocate unless there are upcalls. `WYE_E_INVALID` and `WYE_E_BUSY`: no packet was touched. `WYE_E_PANIC`, `WYE_E_FORKED`: those
@@ -796,6 +707,10 @@ pub unsafe extern "C" fn wye_worker_process(
         }
         guarded(&worker.inner, Intent::Change, |_| {
             let _turn = worker.begin()?;
+            if packets.is_empty() {
+                // SAFETY: there are no packets.
+                return unsafe { worker.burst(&[], Work::Process, now_ns, false) };
+            }
             packets.chunks(BURST_MAX).try_for_each(|chunk| {
                 // SAFETY: as this function's contract.
                 unsafe { worker.burst(chunk, Work::Process, now_ns, false) }
@@ -804,8 +719,9 @@ pub unsafe extern "C" fn wye_worker_process(
     })
 }
 
-/// Carries what the ports that this worker drives have received (`wye_port_open`): one burst of each, to its packets' fates. `*carried` (may be
-/// NULL) gets how many packets there were. Output to a port that this worker does not drive goes to `transmit`.
+/// Carries what the ports that this worker drives have received (`wye_port_open`), one burst of each, and what `wye_datapath_inject` left, to its
+/// packets' fates. `*carried` (may be NULL) gets how many packets were received, and one more if injected ones were carried. Output to a port that
+/// this worker does not drive goes to `transmit`.
 ///
 /// The owning thread, not from its own callbacks. System calls are the port drivers' only. Sees to it now and then that links that came
 /// or went are noticed. `WYE_E_INVALID`, `WYE_E_BUSY`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
@@ -834,8 +750,9 @@ pub extern "C" fn wye_worker_poll(
     })
 }
 
-/// Sleeps until a port of this worker has something to receive, or `timeout_ns` are over; for workers that do not spin. Both are `WYE_OK`.
-/// `WYE_E_NOT_FOUND` if no port of this worker will ever receive again: the traces that they played are over, or there are none.
+/// Sleeps until a port of this worker has something to receive, `wye_datapath_inject` has left a packet, or `timeout_ns` are over; for workers that do
+/// not spin. All are `WYE_OK`. `WYE_E_NOT_FOUND` if no packet waits and no port of this worker will ever receive again: the traces that they played
+/// are over, or there are none.
 ///
 /// The owning thread, not from its own callbacks. Blocks. `WYE_E_IO`, `WYE_E_INVALID`, `WYE_E_BUSY`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
 #[unsafe(no_mangle)]
@@ -849,6 +766,10 @@ pub extern "C" fn wye_worker_wait(
         worker.inner.check(Intent::Change)?;
         worker.with_engine(|engine| {
             let Engine { ports, waiter, .. } = engine;
+            let has_injected = || worker.inner.engine.injected_waiting() != 0;
+            if has_injected() {
+                return Ok(());
+            }
             let Some(ports) = ports.as_deref().filter(|ports| !ports.is_exhausted()) else {
                 return Err(Fault::new(WYE_E_NOT_FOUND, "no port of this worker will ever receive again"));
             };
@@ -856,10 +777,13 @@ pub extern "C" fn wye_worker_wait(
                 return Ok(());
             }
             if waiter.is_none() {
-                *waiter = Some(Waiter::new().map_err(|e| Fault::new(WYE_E_IO, format!("a pipe: {e}")))?);
+                let new = Waiter::new().map_err(|e| Fault::new(WYE_E_IO, format!("a pipe: {e}")))?;
+                worker.inner.bells.add(new.doorbell());
+                *waiter = Some(new);
             }
             if let Some(waiter) = waiter {
-                waiter.wait(ports.poll_fds(), Duration::from_nanos(timeout_ns), || ports.is_idle());
+                let is_idle = || ports.is_idle() && !has_injected();
+                waiter.wait(ports.poll_fds(), Duration::from_nanos(timeout_ns), is_idle);
             }
             Ok(())
         })?
@@ -939,13 +863,13 @@ pub unsafe extern "C" fn wye_worker_answer(
         let answered = guarded(&worker.inner, Intent::Change, |_| {
             let _turn = worker.begin()?;
             let Some(Upcall { packet, key, is_copy, request }) = upcall.take() else { return Ok(()) };
-            let request = request.as_deref().cloned();
-            let parked = Parked { packet, key, request, retries: 0, answers: 0, is_copy };
+            let cause = cause_of(request.as_deref());
+            let parked = Parked { packet, key, cause, retries: 0, answers: 0, is_copy };
             let outcome = match answer.verdict {
                 // SAFETY: as this function's contract.
                 WYE_VERDICT_EXECUTE => match unsafe { worker.read(answer, &parked, now_ns) } {
                     Ok(actions) => worker.again(parked, Work::Execute(&actions), now_ns),
-                    Err(fault) => worker.finish(parked, Fate::Dropped(DropReason::UpcallRefused)).and(Err(fault)),
+                    Err(fault) => worker.refuse(parked).and(Err(fault)),
                 },
                 _ => worker.finish(parked, Fate::Upcall),
             };

@@ -13,4 +13,5 @@ mod packets;
 mod ports;
 mod switch;
 mod text;
+mod tunnels;
 mod upcalls;

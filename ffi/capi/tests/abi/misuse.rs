@@ -7,11 +7,13 @@ use std::ptr::{null, null_mut};
 use wye_capi::bond::*;
 use wye_capi::datapath::*;
 use wye_capi::flow::*;
+use wye_capi::inject::*;
 use wye_capi::meter::*;
 use wye_capi::packet::*;
 use wye_capi::port::*;
 use wye_capi::stats::*;
 use wye_capi::status::*;
+use wye_capi::tunnel::*;
 use wye_capi::upcall::*;
 use wye_capi::worker::*;
 
@@ -51,6 +53,10 @@ fn null_is_refused_everywhere_and_freed_silently() {
         assert_eq!(wye_meter_get(world.dp(), 1, None, None), WYE_E_NOT_FOUND);
         assert_eq!(wye_bond_set(world.dp(), 1, null(), None), WYE_E_INVALID);
         assert_eq!(wye_bond_stats(world.dp(), 1, null_mut(), None), WYE_E_INVALID);
+        assert_eq!(wye_tunnel_set(world.dp(), 1, null(), None), WYE_E_INVALID);
+        assert_eq!(wye_tunnel_del(None, 1, None), WYE_E_INVALID);
+        assert_eq!(wye_datapath_inject(world.dp(), null(), 60, 1, null(), 0, None), WYE_E_INVALID);
+        assert_eq!(wye_datapath_inject(None, [0u8; 60].as_ptr().cast(), 60, 1, null(), 0, None), WYE_E_INVALID);
         wye_datapath_free(null_mut());
         wye_worker_free(null_mut());
         wye_flow_dump_free(null_mut());
