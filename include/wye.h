@@ -271,6 +271,12 @@
 #define WYE_TUNNEL_WITH_KNOWN_OPTIONS 32
 
 /**
+ * SRv6 with a `behaviour`: a packet for this node that carries something else than what the behaviour takes out comes out as it is (RFC 8986
+ * §4.1.1). Without it such packets are dropped.
+ */
+#define WYE_TUNNEL_WITH_UPPER_LAYER 64
+
+/**
  * The outer header's DSCP (of the TOS field, or traffic class) is the inner packet's.
  */
 #define WYE_TUNNEL_INHERIT_DSCP 1
@@ -478,6 +484,10 @@ enum wye_drop
      * `encap` of a packet that is too long for the tunnel's way.
      */
     WYE_DROP_TOO_BIG = 29,
+    /**
+     * A tunnel packet whose network identifier is no VPC's here.
+     */
+    WYE_DROP_UNKNOWN_VNI = 30,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -937,9 +947,17 @@ typedef struct wye_upcall {
      */
     uint32_t inner_max;
     /**
+     * `WYE_UPCALL_UNDELIVERABLE`: 1 if `encap` was told an identifier, `tun_id`; else 0.
+     */
+    uint32_t has_tun_id;
+    /**
+     * That identifier.
+     */
+    uint32_t tun_id;
+    /**
      * Zero: room for later versions.
      */
-    uint32_t reserved2[5];
+    uint32_t reserved2[3];
 } wye_upcall;
 
 /**
@@ -1213,6 +1231,15 @@ typedef struct wye_tunnel_config {
      * `WYE_TUNNEL_LABEL_*`; without meaning over IPv4.
      */
     uint32_t flow_label;
+    /**
+     * SRv6: what `tnl_pop` does, by its number in IANA's registry "SRv6 Endpoint Behaviors": End is 1, End.DX2 21, End.DT46 20, for instance. 0: as Open
+     * vSwitch, the inner packet comes out if no segment is left.
+     */
+    uint32_t behaviour;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
 } wye_tunnel_config;
 
 /**

@@ -105,6 +105,8 @@ pub enum wye_drop {
     WYE_DROP_UNRESOLVED = 28,
     /// `encap` of a packet that is too long for the tunnel's way.
     WYE_DROP_TOO_BIG = 29,
+    /// A tunnel packet whose network identifier is no VPC's here.
+    WYE_DROP_UNKNOWN_VNI = 30,
 }
 
 /// Counters that `wye_counters.drops` has room for: reasons that later versions add find theirs there.
@@ -378,7 +380,7 @@ pub extern "C" fn wye_drop_name(reason: u16) -> *const core::ffi::c_char {
 const _: () =
     assert!(PACKET_LEN_MAX == 65_535 && DropReason::COUNT <= WYE_DROPS_MAX && NAMES.len() == DropReason::COUNT);
 
-const NAMES: [&str; 30] = [
+const NAMES: [&str; 31] = [
     "rx_invalid\0",
     "no_output\0",
     "explicit\0",
@@ -409,6 +411,7 @@ const NAMES: [&str; 30] = [
     "unknown_tunnel\0",
     "unresolved\0",
     "too_big\0",
+    "unknown_vni\0",
 ];
 
 #[cfg(test)]
@@ -448,6 +451,7 @@ mod tests {
             wye_drop::WYE_DROP_UNKNOWN_TUNNEL,
             wye_drop::WYE_DROP_UNRESOLVED,
             wye_drop::WYE_DROP_TOO_BIG,
+            wye_drop::WYE_DROP_UNKNOWN_VNI,
         ];
         assert_eq!(here.len(), DropReason::COUNT);
         for (here, engine) in here.iter().zip(DropReason::ALL) {

@@ -4,6 +4,7 @@ use core::ffi::c_void;
 use core::mem::{MaybeUninit, size_of};
 use std::sync::Arc;
 
+use wye::tunnel::behaviour::Behaviour;
 use wye::tunnel::template::{FlowLabel, Inherit};
 use wye::tunnel::{Kind, Options, Template, Tunnel, Way};
 
@@ -42,6 +43,9 @@ pub const WYE_TUNNEL_WITH_ECN: u32 = 8;
 pub const WYE_TUNNEL_WITH_REDUCED: u32 = 16;
 /// Geneve: packets with a critical option that is none of `known_options` are dropped, `tunnel_option`. Without it, the flows judge.
 pub const WYE_TUNNEL_WITH_KNOWN_OPTIONS: u32 = 32;
+/// SRv6 with a `behaviour`: a packet for this node that carries something else than what the behaviour takes out comes out as it is (RFC 8986
+/// §4.1.1). Without it such packets are dropped.
+pub const WYE_TUNNEL_WITH_UPPER_LAYER: u32 = 64;
 
 /// The outer header's DSCP (of the TOS field, or traffic class) is the inner packet's.
 pub const WYE_TUNNEL_INHERIT_DSCP: u32 = 1;
@@ -104,6 +108,11 @@ pub struct wye_tunnel_config {
     pub inherit: u32,
     /// `WYE_TUNNEL_LABEL_*`; without meaning over IPv4.
     pub flow_label: u32,
+    /// SRv6: what `tnl_pop` does, by its number in IANA's registry "SRv6 Endpoint Behaviors": End is 1, End.DX2 21, End.DT46 20, for instance. 0: as Open
+    /// vSwitch, the inner packet comes out if no segment is left.
+    pub behaviour: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 // SAFETY: `repr(C)`, `size` first; integers and raw pointers.
@@ -116,13 +125,14 @@ unsafe impl Sized_ for wye_tunnel_config {
 type IsFor = fn(Kind) -> bool;
 
 /// Which kinds the flags are for.
-const FLAGS: [(u32, &str, IsFor); 6] = [
+const FLAGS: [(u32, &str, IsFor); 7] = [
     (WYE_TUNNEL_WITH_GBP, "GBP is for VXLAN", |kind| kind == Kind::Vxlan),
     (WYE_TUNNEL_WITH_GPE, "GPE is for VXLAN", |kind| kind == Kind::Vxlan),
     (WYE_TUNNEL_WITH_CHECKSUM6, "CHECKSUM6 is for VXLAN, Geneve and GTP-U", |kind| kind.port() != 0),
     (WYE_TUNNEL_WITH_ECN, "", |_| true),
     (WYE_TUNNEL_WITH_REDUCED, "REDUCED is for SRv6", |kind| kind == Kind::Srv6),
     (WYE_TUNNEL_WITH_KNOWN_OPTIONS, "KNOWN_OPTIONS is for Geneve", |kind| kind == Kind::Geneve),
+    (WYE_TUNNEL_WITH_UPPER_LAYER, "UPPER_LAYER is for SRv6", |kind| kind == Kind::Srv6),
 ];
 
 /// Refuses bits of `value` that are none of `known`.
@@ -158,6 +168,17 @@ unsafe fn options(c: &wye_tunnel_config, kind: Kind) -> Outcome<Options> {
     } else {
         None
     };
+    if c.reserved != 0 {
+        return Err(Fault::invalid("reserved: must be 0"));
+    }
+    let behaviour = match c.behaviour {
+        0 => None,
+        number => {
+            let known = u16::try_from(number).ok().and_then(Behaviour::from_number).filter(|_| kind == Kind::Srv6);
+            let unknown = || Fault::invalid(format!("behaviour: {number} is not known of {}", kind.name()));
+            Some(known.ok_or_else(unknown)?)
+        }
+    };
     Ok(Options {
         gbp: has(WYE_TUNNEL_WITH_GBP),
         gpe: has(WYE_TUNNEL_WITH_GPE),
@@ -165,6 +186,8 @@ unsafe fn options(c: &wye_tunnel_config, kind: Kind) -> Outcome<Options> {
         ecn: has(WYE_TUNNEL_WITH_ECN),
         known_options,
         reduced: has(WYE_TUNNEL_WITH_REDUCED),
+        behaviour,
+        upper_layer: has(WYE_TUNNEL_WITH_UPPER_LAYER),
     })
 }
 

@@ -72,8 +72,12 @@ pub struct wye_upcall {
     pub obstacle: u32,
     /// `WYE_OBSTACLE_TOO_BIG`: bytes of the longest packet that gets through, Ethernet header included.
     pub inner_max: u32,
+    /// `WYE_UPCALL_UNDELIVERABLE`: 1 if `encap` was told an identifier, `tun_id`; else 0.
+    pub has_tun_id: u32,
+    /// That identifier.
+    pub tun_id: u32,
     /// Zero: room for later versions.
-    pub reserved2: [u32; 5],
+    pub reserved2: [u32; 3],
 }
 
 const _: () = assert!(size_of::<wye_upcall>() == 16 + 4 * size_of::<*const c_void>() + 32);
@@ -143,7 +147,7 @@ pub(crate) enum Cause {
     /// The parameters of `userspace`.
     Action(Userspace),
     /// `encap` into this tunnel failed.
-    Undeliverable { tunnel: u32, obstacle: Obstacle },
+    Undeliverable { tunnel: u32, id: Option<u32>, obstacle: Obstacle },
 }
 
 impl Cause {
@@ -201,12 +205,14 @@ impl Attributes {
             }
             Cause::Undeliverable { .. } => WYE_UPCALL_UNDELIVERABLE,
         };
-        let (tunnel, obstacle, inner_max) = match *cause {
-            Cause::Undeliverable { tunnel, obstacle: Obstacle::Unresolved } => (tunnel, WYE_OBSTACLE_UNRESOLVED, 0),
-            Cause::Undeliverable { tunnel, obstacle: Obstacle::TooBig { inner_max } } => {
-                (tunnel, WYE_OBSTACLE_TOO_BIG, inner_max)
+        let (tunnel, id, obstacle, inner_max) = match *cause {
+            Cause::Undeliverable { tunnel, id, obstacle: Obstacle::Unresolved } => {
+                (tunnel, id, WYE_OBSTACLE_UNRESOLVED, 0)
             }
-            Cause::Miss | Cause::Action(_) => (0, 0, 0),
+            Cause::Undeliverable { tunnel, id, obstacle: Obstacle::TooBig { inner_max } } => {
+                (tunnel, id, WYE_OBSTACLE_TOO_BIG, inner_max)
+            }
+            Cause::Miss | Cause::Action(_) => (0, None, 0, 0),
         };
         let at = |bytes: &Vec<u8>| if bytes.is_empty() { core::ptr::null() } else { bytes.as_ptr().cast() };
         Ok(wye_upcall {
@@ -221,7 +227,9 @@ impl Attributes {
             tunnel,
             obstacle,
             inner_max,
-            reserved2: [0; 5],
+            has_tun_id: id.is_some().into(),
+            tun_id: id.unwrap_or_default(),
+            reserved2: [0; 3],
         })
     }
 }
@@ -259,12 +267,12 @@ impl UpcallHandler for Dispatcher {
     }
 
     fn undeliverable(&self, packet: Undeliverable<'_>) -> Answer {
-        let Undeliverable { packet, key, is_copy, tunnel, obstacle, .. } = packet;
+        let Undeliverable { packet, key, is_copy, tunnel, id, obstacle, .. } = packet;
         let parked = with_current(|worker| {
             worker.park(packet, |at| Parked {
                 packet: at.take(),
                 key: *key,
-                cause: Cause::Undeliverable { tunnel, obstacle },
+                cause: Cause::Undeliverable { tunnel, id, obstacle },
                 retries: 0,
                 answers: worker.answers(),
                 is_copy,

@@ -359,7 +359,7 @@ fn a_packet_without_a_way_goes_up_and_its_answer_may_set_the_way() {
         let way = header.clone();
         encap_again(*world, move |world, upcall| {
             let said = (upcall.kind, upcall.tunnel, upcall.obstacle, upcall.inner_max, upcall.reserved2);
-            assert_eq!(said, (WYE_UPCALL_UNDELIVERABLE, 5, WYE_OBSTACLE_UNRESOLVED, 0, [0; 5]));
+            assert_eq!(said, (WYE_UPCALL_UNDELIVERABLE, 5, WYE_OBSTACLE_UNRESOLVED, 0, [0; 3]));
             assert!(upcall.action.is_null() && upcall.action_len == 0);
             // SAFETY: the packet is valid.
             let (len, in_port) = unsafe { ((*upcall.packet).len, (*upcall.packet).in_port) };
