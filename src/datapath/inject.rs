@@ -84,6 +84,7 @@ impl Worker {
         let datapath = self.datapath().clone();
         for _ in 0..AT_ONCE {
             let Some(Injected { mut packet, program }) = datapath.shared.injected.pop() else { return };
+            self.count_injected();
             self.run_program(core::slice::from_mut(&mut packet), &program, now, sink);
             self.free(core::slice::from_mut(&mut packet), |_| {});
         }

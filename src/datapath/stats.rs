@@ -95,6 +95,8 @@ worker_counters! {
     recirculated,
     /// Flows that could not be installed because the table was full; their packets went on.
     flows_refused,
+    /// Packets that no port received, but the control side sent; they are among those that came in.
+    injected,
 }
 
 impl Stats {

@@ -141,6 +141,10 @@ impl Drop for Worker {
 }
 
 impl Worker {
+    pub(super) fn count_injected(&self) {
+        self.counters.injected.add(1);
+    }
+
     pub(super) fn new(
         datapath: Datapath,
         reader: Reader,

@@ -110,7 +110,9 @@ fn ping_and_talk(test: &'static str, kind: &str, at: usize) {
         assert_eq!(number(&stats["underlay"], "echoes"), 3, "{stats:#}");
         let total = lan.switch.stop();
         let drops = total["drops"].as_object().unwrap();
-        assert!(drops.keys().all(|reason| reason == "tx_full"), "{total:#}");
+        // Linux speaks of IPv6 to all on the link, which is nothing to the switch, and the first announcement may come before the link.
+        assert!(drops.keys().all(|reason| ["tx_full", "policy", "port_down"].contains(&reason.as_str())), "{total:#}");
+        assert!(number(&total["drops"], "policy") < 20 && number(&total["drops"], "port_down") < 5, "{total:#}");
         assert_eq!(total["copies_dropped"], json!({}));
     });
 }

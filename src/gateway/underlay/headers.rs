@@ -69,6 +69,18 @@ impl Underlay {
         }
     }
 
+    /// Tells all on the link where our addresses are: gratuitous ARP, unsolicited advertisements.
+    pub(super) fn announce(&self, state: &mut State, port: u32) {
+        let Some(interface) = state.interfaces.get(&port) else { return };
+        let link = interface.link();
+        let of = |address: &IpNet| match address.addr() {
+            IpAddr::V4(ip) => messages::arp_announcement(link, ip),
+            IpAddr::V6(ip) => messages::nd_advertisement(link, (link.src, ip), None),
+        };
+        let frames: Vec<Vec<u8>> = interface.addresses.iter().map(of).collect();
+        frames.iter().for_each(|frame| self.send(&mut state.stats, port, frame));
+    }
+
     fn solicit(&self, state: &mut State, (port, target): NeighbourKey, mac: Option<[u8; 6]>) {
         let Some(interface) = state.interfaces.get(&port) else { return };
         let frame = match (interface.source_for(target), target) {

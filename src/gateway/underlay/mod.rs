@@ -47,6 +47,8 @@ const SWEEP_NS: u64 = 1_000_000_000;
 const NEIGHBOURS_PER_UPKEEP: usize = 4096;
 /// The flows that take packets out of tunnels go after so many ns without one.
 const FLOW_IDLE_NS: u64 = 60_000_000_000;
+/// Addresses are announced twice, so long apart (RFC 5227 §1.1).
+const ANNOUNCE_AGAIN_NS: u64 = 2_000_000_000;
 /// The shortest MTU that an interface may have (RFC 791 §3.2).
 const MTU_MIN: u32 = 68;
 
@@ -227,6 +229,8 @@ struct State {
     by_hop: AHashMap<NeighbourKey, BTreeSet<u32>>,
     stats: UnderlayStats,
     swept_at: Nanos,
+    /// Interfaces whose addresses are to be announced again, and when.
+    announcements: Vec<(Nanos, u32)>,
     /// Identifies the fragments of one packet.
     fragment_id: u32,
 }
@@ -257,6 +261,7 @@ impl Underlay {
             by_hop: AHashMap::new(),
             stats: UnderlayStats::default(),
             swept_at: Nanos(0),
+            announcements: Vec::new(),
             fragment_id: 1,
         };
         Arc::new(Underlay { datapath: datapath.downgrade(), state: Mutex::new(state) })
@@ -297,18 +302,11 @@ impl Underlay {
                 Err(error) => return Err(error.into()),
             }
         }
-        let link = interface.link();
-        let announcements: Vec<Vec<u8>> = interface
-            .addresses
-            .iter()
-            .map(|address| match address.addr() {
-                IpAddr::V4(ip) => messages::arp_announcement(link, ip),
-                IpAddr::V6(ip) => messages::nd_advertisement(link, (link.src, ip), None),
-            })
-            .collect();
         let port = interface.port;
         state.interfaces.insert(port, interface);
-        announcements.iter().for_each(|frame| self.send(&mut state.stats, port, frame));
+        self.announce(state, port);
+        state.announcements.retain(|(_, other)| *other != port);
+        state.announcements.push((now + ANNOUNCE_AGAIN_NS, port));
         self.look_up_all(state, now);
         Ok(())
     }
@@ -493,6 +491,10 @@ impl Underlay {
                 state.neighbours.resolve(key, now, None, &mut |event| events.push(event));
             }
         }
+        let (due, later) = state.announcements.drain(..).partition(|(at, _)| *at <= now);
+        state.announcements = later;
+        let due: Vec<(Nanos, u32)> = due;
+        due.into_iter().for_each(|(_, port)| self.announce(state, port));
         state.neighbours.tick(now, NEIGHBOURS_PER_UPKEEP, &mut |event| events.push(event));
         self.apply(state, events);
     }
