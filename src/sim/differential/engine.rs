@@ -50,8 +50,8 @@ pub struct Engine {
 /// A packet that an engine sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent {
-    /// Number of the packet in its burst; 0 if that is not known.
-    pub packet: usize,
+    /// Number of the packet in its burst, if that is known.
+    pub packet: Option<usize>,
     /// Port.
     pub port: u32,
     /// Bytes.
@@ -69,7 +69,7 @@ impl Sink for Collector {
         let may_take = self.way == Way::Taking && !burst.is_shared();
         for i in 0..burst.len() {
             let packet = burst.get(i);
-            let number = (packet.ct_mark & NUMBER_BITS) as usize;
+            let number = number_of(packet.ct_mark);
             self.sent.push(Sent { packet: number, port, bytes: packet.data().to_vec() });
             if may_take {
                 self.taken.push(packet.take());
@@ -146,7 +146,7 @@ impl Engine {
             self.worker.poll(ports, now);
             let mut sent = Vec::new();
             for (port, peer) in (1..).zip(peers) {
-                sent.extend(core::iter::from_fn(|| peer.recv()).map(|bytes| Sent { packet: 0, port, bytes }));
+                sent.extend(core::iter::from_fn(|| peer.recv()).map(|bytes| Sent { packet: None, port, bytes }));
             }
             return (None, sent);
         }
@@ -178,6 +178,11 @@ impl Engine {
         drop((worker, ports));
         datapath.pool().capacity() - datapath.pool().available()
     }
+}
+
+/// The number of a packet, by its connection mark. What went into or out of a tunnel has none.
+pub fn number_of(ct_mark: u32) -> Option<usize> {
+    (ct_mark & NUMBER_BITS).checked_sub(1).map(|number| number as usize)
 }
 
 /// `parcel` in a buffer of the pool; without any headroom left if `is_tight`.

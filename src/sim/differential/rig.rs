@@ -4,8 +4,9 @@ use core::fmt::Debug;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::engine::{Engine, LONG, PORTS, SHORT, Sent, Way, without_number};
+use super::engine::{Engine, LONG, PORTS, SHORT, Sent, Way, number_of, without_number};
 use super::flows::{self, BOND, METERS, NUMBER_BITS};
+use super::tunnels::{self, TUNNELS};
 use super::scenario::{Event, Put, Reply, Scenario};
 use crate::action::bond::BUCKETS;
 use crate::datapath::{Answer, FlowId, FlowPut, Stats};
@@ -59,9 +60,10 @@ impl Replies {
         let reply = &self.replies[choice % self.replies.len()];
         let mut mask = *lock(&self.mask);
         // Whose copies go round first is unspecified, so what is installed then must concern no other packet.
-        mask.0.base.ct_mark |= if base.recirc_id == 0 { 0 } else { NUMBER_BITS };
+        let came_round = base.recirc_id != 0 || base.in_port >= TUNNELS.start;
+        mask.0.base.ct_mark |= if came_round { NUMBER_BITS } else { 0 };
         match reply.answer(&mask) {
-            Answer::Execute { actions, .. } if self.is_plain && base.recirc_id != 0 => {
+            Answer::Execute { actions, .. } if came_round && (self.is_plain || number_of(base.ct_mark).is_none()) => {
                 Answer::Execute { actions, install: None }
             }
             answer => answer,
@@ -99,6 +101,8 @@ pub struct Rig {
     now: Nanos,
     /// An earlier case has set ports up or down. Setting one copies the table of ports, which is most of a short case's time.
     ports_were_set: bool,
+    /// An earlier case has set tunnels, or none has yet.
+    tunnels_were_set: bool,
 }
 
 /// One run of a scenario.
@@ -106,6 +110,7 @@ struct Run<'r> {
     engines: Vec<&'r mut Engine>,
     now: &'r mut Nanos,
     ports_were_set: &'r mut bool,
+    tunnels_were_set: &'r mut bool,
     is_plain: bool,
     oracle: Switch,
     mask: Arc<Mutex<FlowMask>>,
@@ -127,7 +132,7 @@ impl Rig {
         if best == Level::Avx512 {
             engines.push(engine(Way::Copying, 64, Level::Avx512, false));
         }
-        Rig { engines, vlan_depth, now: Nanos::from_millis(1), ports_were_set: false }
+        Rig { engines, vlan_depth, now: Nanos::from_millis(1), ports_were_set: false, tunnels_were_set: true }
     }
 
     /// Runs `scenario` on the oracle and on all engines.
@@ -145,11 +150,17 @@ impl Rig {
         let mut mask = FlowMask::default();
         (mask.0.base.recirc_id, mask.0.base.in_port) = (u32::MAX, u32::MAX);
         mask.0.base.packet_type_ns = 0xff;
-        let Rig { engines, now, ports_were_set, .. } = self;
+        let Rig { engines, now, ports_were_set, tunnels_were_set, .. } = self;
         // The engine for packets from ports is out of this if they have other metadata, but not out of date.
         if core::mem::take(ports_were_set) {
             let ports = engines.iter().flat_map(|engine| (1..=PORTS).map(|port| (&engine.datapath, port)));
             ports.for_each(|(datapath, port)| assert!(datapath.port_set_up(port, true)));
+        }
+        oracle.tunnels = TUNNELS.filter_map(|port| Some((port, tunnels::at_first(port)?))).collect();
+        if core::mem::take(tunnels_were_set) {
+            for (engine, port) in engines.iter().flat_map(|engine| TUNNELS.map(move |port| (engine, port))) {
+                tunnels::set(&engine.datapath, port, oracle.tunnels.get(&port));
+            }
         }
         // What comes in through a port has no other metadata.
         let engines = engines.iter_mut().filter(|engine| scenario.is_plain || engine.way != Way::Polling).collect();
@@ -157,6 +168,7 @@ impl Rig {
             engines,
             now,
             ports_were_set,
+            tunnels_were_set,
             is_plain: scenario.is_plain,
             oracle,
             mask: Arc::new(Mutex::new(mask)),
@@ -231,6 +243,14 @@ impl Run<'_> {
             }
             Event::Meter(id, config) => self.meter(*id, config),
             Event::Bond(members) => self.bond(members),
+            Event::Tunnel(port, tunnel) => {
+                *self.tunnels_were_set = true;
+                match tunnel {
+                    Some(tunnel) => self.oracle.tunnels.insert(*port, tunnel.clone()),
+                    None => self.oracle.tunnels.remove(port),
+                };
+                self.engines.iter().for_each(|e| tunnels::set(&e.datapath, *port, tunnel.as_ref()));
+            }
             Event::Handler(replies) => self.handler(replies),
         }
         Ok(())
@@ -326,7 +346,7 @@ impl Run<'_> {
     fn burst(&mut self, parcels: &[Parcel]) -> Result<(), String> {
         let mut parcels = parcels.to_vec();
         for (number, parcel) in parcels.iter_mut().enumerate() {
-            parcel.ct_mark = parcel.ct_mark & !NUMBER_BITS | number as u32;
+            parcel.ct_mark = parcel.ct_mark & !NUMBER_BITS | (number as u32 + 1);
         }
         let now = *self.now;
         let right = self.oracle.process(parcels.clone(), now);
@@ -382,11 +402,10 @@ fn compare(engine: &mut Engine, parcels: &[Parcel], now: Nanos, right: &Outcome)
             same(|| format!("fate of packet {number}, {}", shown(&parcels[number])), right, ours)?;
         }
     }
-    if is_polling {
-        sent_per_port(right, &sent)?
-    } else {
+    if !is_polling {
         sent_per_packet(parcels, right, &sent)?
     }
+    sent_per_port(right, &sent, is_polling)?;
     punted(right, engine.punted(), is_polling)?;
     counters(right, &before, &engine.datapath.stats(), is_polling)
 }
@@ -435,25 +454,27 @@ fn same_sendings<'a>(
 fn sent_per_packet(parcels: &[Parcel], right: &Outcome, ours: &[Sent]) -> Result<(), String> {
     let mut should: Vec<Vec<Sending<'_>>> = vec![Vec::new(); parcels.len()];
     let mut did = should.clone();
-    right.sent.iter().for_each(|s| should[s.packet].push((s.port, &s.bytes)));
-    for s in ours {
+    let of_right: Vec<_> = right.sent.iter().filter(|s| number_of(s.ct_mark).is_some()).collect();
+    let ours: Vec<_> = ours.iter().filter_map(|s| Some((s.packet?, s.port, &*s.bytes))).collect();
+    of_right.iter().for_each(|s| should[s.packet].push((s.port, &s.bytes)));
+    for (packet, port, bytes) in &ours {
         let of_packet =
-            did.get_mut(s.packet).ok_or_else(|| format!("packet {} was sent, which never came in", s.packet))?;
-        of_packet.push((s.port, &s.bytes));
+            did.get_mut(*packet).ok_or_else(|| format!("packet {packet} was sent, which never came in"))?;
+        of_packet.push((*port, bytes));
     }
     for (number, (should, did)) in should.into_iter().zip(did).enumerate() {
         same_sendings(|| format!("what was sent of packet {number}, {}", shown(&parcels[number])), should, did)?;
     }
     for port in 1..=PORTS {
         let mut times = vec![0; parcels.len()];
-        right.sent.iter().filter(|s| s.port == port).for_each(|s| times[s.packet] += 1);
+        of_right.iter().filter(|s| s.port == port).for_each(|s| times[s.packet] += 1);
         // A packet that a port sent several times is in several places.
         let mut paths: BTreeMap<&[u32], Vec<usize>> = BTreeMap::new();
-        for s in right.sent.iter().filter(|s| s.port == port && times[s.packet] == 1) {
+        for s in of_right.iter().filter(|s| s.port == port && times[s.packet] == 1) {
             paths.entry(&s.path).or_default().push(s.packet);
         }
         let mut places = vec![None; parcels.len()];
-        ours.iter().enumerate().filter(|(_, s)| s.port == port).for_each(|(i, s)| places[s.packet] = Some(i));
+        ours.iter().enumerate().filter(|(_, s)| s.1 == port).for_each(|(i, s)| places[s.0] = Some(i));
         for (path, packets) in paths {
             if packets.is_sorted_by_key(|&packet| places[packet]) {
                 continue;
@@ -466,10 +487,12 @@ fn sent_per_packet(parcels: &[Parcel], right: &Outcome, ours: &[Sent]) -> Result
     Ok(())
 }
 
-/// Each port sent the same packets, in whatever order.
-fn sent_per_port(right: &Outcome, ours: &[Sent]) -> Result<(), String> {
-    let should = right.sent.iter().map(|s| (s.port, &*s.bytes)).collect();
-    same_sendings(|| "what ports sent".into(), should, ours.iter().map(|s| (s.port, &*s.bytes)).collect())
+/// Each port sent the same packets, in whatever order: all, or those whose number is lost because they went into or out of a tunnel.
+fn sent_per_port(right: &Outcome, ours: &[Sent], all: bool) -> Result<(), String> {
+    let should = right.sent.iter().filter(|s| all || number_of(s.ct_mark).is_none());
+    let did = ours.iter().filter(|s| all || s.packet.is_none());
+    let should = should.map(|s| (s.port, &*s.bytes)).collect();
+    same_sendings(|| "what ports sent".into(), should, did.map(|s| (s.port, &*s.bytes)).collect())
 }
 
 fn punted(right: &Outcome, ours: Vec<Punted>, is_polling: bool) -> Result<(), String> {

@@ -4,7 +4,7 @@
 //! last, else a copy. A packet that is left over when its list ends counts as transmitted if copies of it were made, else it had no output.
 
 use super::parcel::Parcel;
-use super::{Punted, Sent, Switch, encap, rewrite};
+use super::{Punted, Sent, Switch, encap, rewrite, tunnel};
 use crate::action::{RECIRCULATIONS_MAX, hash};
 use crate::datapath::Answer;
 use crate::flow::FlowKey;
@@ -24,6 +24,7 @@ impl Switch {
                 | Action::LbOutput(_)
                 | Action::Userspace(_)
                 | Action::Recirc(_)
+                | Action::TunnelPop(_)
                 | Action::Clone(_)
                 | Action::CheckPktLen { .. } => {
                     if is_last {
@@ -91,8 +92,27 @@ impl Switch {
                 self.recirculated_copies += usize::from(parcel.is_copy);
                 self.waiting.push_back(parcel);
             }
+            Action::TunnelPop(port) => self.tunnel_pop(parcel, *port),
             _ => unreachable!("not a consumer: {action:?}"),
         }
+    }
+
+    fn tunnel_pop(&mut self, mut parcel: Parcel, port: u32) {
+        let Some(tunnel) = self.tunnels.get(&port) else {
+            return self.end(parcel, Fate::Dropped(DropReason::UnknownTunnel));
+        };
+        if parcel.depth == RECIRCULATIONS_MAX {
+            return self.end(parcel, Fate::Dropped(DropReason::RecirculationLimit));
+        }
+        cut(&mut parcel);
+        // Whatever is inside, it was to be looked up again.
+        self.stats.recirculated += 1;
+        if let Err(reason) = tunnel::pop(&mut parcel, tunnel, port) {
+            return self.end(parcel, Fate::Dropped(reason));
+        }
+        parcel.depth += 1;
+        self.recirculated_copies += usize::from(parcel.is_copy);
+        self.waiting.push_back(parcel);
     }
 
     /// Actions after which the list goes on.
@@ -115,6 +135,11 @@ impl Switch {
             Action::PopEth => encap::pop_eth(parcel),
             Action::PushNsh(nsh) => encap::push_nsh(parcel, nsh),
             Action::PopNsh => encap::pop_nsh(parcel, self.vlan_depth),
+            Action::TunnelPush(push) => {
+                cut(parcel);
+                let hash = self.five_tuple(parcel);
+                tunnel::push(parcel, push, hash)
+            }
             Action::DecTtl => rewrite::dec_ttl(parcel),
             Action::Hash { algorithm, basis } => {
                 parcel.dp_hash = match algorithm {
@@ -163,8 +188,14 @@ impl Switch {
         if parcel.bytes.len() > port.packet_len_max {
             return self.end(parcel, Fate::Dropped(DropReason::TxTooLong));
         }
-        let Parcel { number: packet, path, bytes, .. } = &parcel;
-        self.sent.push(Sent { packet: *packet, port: number, bytes: bytes.clone(), path: path.clone() });
+        let Parcel { number: packet, path, bytes, ct_mark, .. } = &parcel;
+        self.sent.push(Sent {
+            packet: *packet,
+            port: number,
+            bytes: bytes.clone(),
+            ct_mark: *ct_mark,
+            path: path.clone(),
+        });
         self.end(parcel, Fate::Transmitted);
     }
 

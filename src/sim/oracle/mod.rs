@@ -2,7 +2,7 @@
 //!
 //! It is the specification, to be read from top to bottom: a list of rules that is searched from its beginning ([`Switch`]), packets in
 //! vectors ([`parcel`]), a parser ([`parse`]), an interpreter of actions ([`actions`]) over functions that change one packet
-//! ([`rewrite`], [`encap`]), and token buckets ([`meter`]). It has no caches, no bursts, no incremental checksums, and shares no code
+//! ([`rewrite`], [`encap`], [`tunnel`]), and token buckets ([`meter`]). It has no caches, no bursts, no incremental checksums, and shares no code
 //! with the engine but the types in which both are told what to do, and the hash function (of fields that the oracle extracts by itself).
 //!
 //! A packet is looked up, its rule's actions are carried out, and what they recirculate is looked up again when all packets that came in
@@ -14,6 +14,7 @@ pub mod meter;
 pub mod parcel;
 pub mod parse;
 pub mod rewrite;
+pub mod tunnel;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -25,6 +26,7 @@ use crate::flow::action::{Actions, Userspace};
 use crate::flow::{FlowKey, FlowMask};
 use crate::packet::{DropReason, Fate};
 use crate::time::Nanos;
+use crate::tunnel::Tunnel;
 
 /// What a flow is to the oracle.
 #[derive(Clone, Debug)]
@@ -81,6 +83,8 @@ pub struct Sent {
     pub port: u32,
     /// What it sent.
     pub bytes: Vec<u8>,
+    /// The connection mark that it had last: of a packet that went into or out of a tunnel on its way, none.
+    pub ct_mark: u32,
     /// The way that it took, see [`Parcel::path`].
     pub path: Vec<u32>,
 }
@@ -124,6 +128,8 @@ pub struct Switch {
     pub meters: BTreeMap<u32, Meter>,
     /// Bonds by id.
     pub bonds: BTreeMap<u32, Bond>,
+    /// Tunnels by port.
+    pub tunnels: BTreeMap<u32, Tunnel>,
     /// Who answers upcalls.
     pub policy: Option<Box<dyn Policy>>,
     /// Upcalls may be made.
@@ -148,6 +154,7 @@ impl Switch {
             ports: BTreeMap::new(),
             meters: BTreeMap::new(),
             bonds: BTreeMap::new(),
+            tunnels: BTreeMap::new(),
             policy: None,
             upcalls_enabled: true,
             vlan_depth,
