@@ -246,7 +246,7 @@ enum wye_drop
      */
     WYE_DROP_EXPLICIT = 2,
     /**
-     * No flow matched and no upcall handler is set, or the flow was removed while the packet's burst was carried.
+     * No flow matched and no upcall handler is set.
      */
     WYE_DROP_MISS = 3,
     /**
@@ -321,6 +321,38 @@ enum wye_drop
      * The engine shuts down or was poisoned by a caught panic.
      */
     WYE_DROP_SHUTDOWN = 21,
+    /**
+     * A tunnel packet whose outer or tunnel header is cut off, contradicts itself, or has a version or flags that are not in use.
+     */
+    WYE_DROP_TUNNEL_HEADER = 22,
+    /**
+     * A tunnel packet whose outer checksum is wrong, or missing where it must not be.
+     */
+    WYE_DROP_TUNNEL_CHECKSUM = 23,
+    /**
+     * A fragment of a tunnel packet: it would have to be reassembled first.
+     */
+    WYE_DROP_TUNNEL_FRAGMENT = 24,
+    /**
+     * A tunnel packet with an option or extension header that must be understood and is not.
+     */
+    WYE_DROP_TUNNEL_OPTION = 25,
+    /**
+     * A tunnel packet marked "congestion experienced" around one whose transport cannot be told.
+     */
+    WYE_DROP_TUNNEL_ECN = 26,
+    /**
+     * `tnl_pop` or `encap` with a tunnel that does not exist.
+     */
+    WYE_DROP_UNKNOWN_TUNNEL = 27,
+    /**
+     * `encap` into a tunnel whose way is not known.
+     */
+    WYE_DROP_UNRESOLVED = 28,
+    /**
+     * `encap` of a packet that is too long for the tunnel's way.
+     */
+    WYE_DROP_TOO_BIG = 29,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -1492,8 +1524,8 @@ wye_status wye_worker_new(const struct wye_datapath *datapath,
                           struct wye_error **error);
 
 /**
- * Frees a worker; NULL is legal. Takes the handle. Its counts stay in the datapath's statistics. From inside one of its own callbacks it does
- * nothing but write a line to the log.
+ * Frees a worker; NULL is legal. Takes the handle. Its counts stay in the datapath's statistics. While a call of the worker is under way, as in
+ * its callbacks, it does nothing but write a line to the log.
  *
  * The owning thread. Takes the control lock. Since 0.1.
  *

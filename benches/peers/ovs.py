@@ -138,11 +138,21 @@ class Ovs:
 
     def window(self, seconds):
         """What `pmd-perf-show` counts in so many seconds, and the part of them in which the thread had the core."""
+        # The thread clears its counts itself, in its next round: without one in the window there is nothing to tell.
+        for _ in range(100):
+            window = self.try_window(seconds)
+            if window:
+                return window
+        raise RuntimeError("Open vSwitch's thread does not run")
+
+    def try_window(self, seconds):
         threads, start = self.vswitchd.thread_ns(), time.monotonic()
         self.appctl("dpif-netdev/pmd-stats-clear")
         time.sleep(seconds)
         said = self.appctl("dpif-netdev/pmd-perf-show")
         had_core = self.vswitchd.busiest_thread_ns(threads) / 1e9 / (time.monotonic() - start)
+        if not re.search(r"Used TSC cycles:\s+[1-9]", said.split(f"core_id {self.core}:")[1]):
+            return None
         return Window(said, self.core, min(1.0, had_core))
 
     def end(self):

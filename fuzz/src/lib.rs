@@ -11,6 +11,7 @@ pub mod netlink;
 pub mod switch;
 pub mod text;
 pub mod trace;
+pub mod tunnel;
 
 /// A target's name and body.
 pub type Target = (&'static str, fn(&[u8]));
@@ -23,4 +24,5 @@ pub const TARGETS: &[Target] = &[
     ("switch", switch::run),
     ("text", text::run),
     ("trace", trace::run),
+    ("tunnel", tunnel::run),
 ];

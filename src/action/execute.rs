@@ -20,6 +20,7 @@ use self::transmit::Transmit;
 use super::bond::BondTable;
 use super::program::{Op, Program};
 use super::step::Step;
+use super::tunnel::Pushed;
 use super::{ethernet, hash, mpls, nsh, set_field, ttl, vlan};
 use crate::flow::Ext;
 use crate::flow::action::{Action, SetField, Userspace};
@@ -30,7 +31,7 @@ use crate::packet::{DropReason, Fate, Owner, Packet, PacketFlags, PoolCache, buf
 use crate::port::driver::{BURST_MAX, EXTRA_BASE, TxBurst};
 use crate::port::table::PortTable;
 use crate::time::Nanos;
-use crate::tunnel::{Obstacle, TunnelTable};
+use crate::tunnel::{Obstacle, Sequences, TunnelTable};
 
 /// The shortest packet that `trunc` makes: an Ethernet header, as in OVS.
 const TRUNCATED_MIN: usize = 14;
@@ -98,6 +99,8 @@ pub struct Settings<'b> {
     pub bonds: &'b BondTable,
     /// Tunnels.
     pub tunnels: &'b TunnelTable,
+    /// The sequence numbers of what goes into tunnels.
+    pub sequences: &'b Sequences,
     /// How packets are parsed again where an action needs it.
     pub extract: ExtractOptions,
     /// The time of the burst.
@@ -480,7 +483,10 @@ impl<O: Outside> Exec<'_, O> {
                     Ok(())
                 });
             }
-            Op::TunnelPush { template, push } => return self.tunnel_push(template, push.out_port, None, group, plain),
+            Op::TunnelPush { template, push } => {
+                let (out_port, moment) = (push.out_port, self.moment(push.tnl_port));
+                return self.tunnel_push(template, Pushed { out_port, id: None, moment }, group, plain);
+            }
             Op::Encap { tunnel, id } => {
                 if last {
                     self.encap(*tunnel, *id, group, *plain);

@@ -5,7 +5,18 @@ use crate::flow::extract::ExtractOptions;
 use crate::flow::key::LineSet;
 use crate::flow::{Ext, FlowKey};
 use crate::packet::{DropReason, Packet};
-use crate::tunnel::{Kind, Options, Template, Tunnel};
+use crate::tunnel::{Kind, Moment, Options, Template, Tunnel};
+
+/// What [`push`] puts into the headers and the packet beside the template's bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Pushed<'s> {
+    /// The port that the packet is of from now on.
+    pub out_port: u32,
+    /// Takes the place of the template's identifier.
+    pub id: Option<[u8; 4]>,
+    /// Sequence numbers and time.
+    pub moment: Moment<'s>,
+}
 
 /// Puts ready-made outer headers in front. The packet then is one of port `out_port`, and its metadata begins anew, as in OVS.
 ///
@@ -15,12 +26,11 @@ use crate::tunnel::{Kind, Options, Template, Tunnel};
 pub fn push(
     packet: &mut Packet,
     template: &Template,
-    out_port: u32,
-    id: Option<[u8; 4]>,
+    Pushed { out_port, id, moment }: Pushed<'_>,
     options: ExtractOptions,
 ) -> Result<(), DropReason> {
     let hash = hash::five_tuple(packet, options);
-    template.push(packet, hash, id)?;
+    template.push(packet, hash, id, moment)?;
     packet.in_port = out_port;
     (packet.recirc_id, packet.dp_hash, packet.skb_mark) = (0, 0, 0);
     forget_connection(packet);

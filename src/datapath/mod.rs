@@ -10,6 +10,7 @@
 //! ```
 
 pub mod explain;
+pub mod inject;
 pub mod observe;
 pub mod poll;
 pub mod stats;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
 
+pub use inject::InjectError;
 pub use poll::{Exchange, LocalPorts, PortCounters};
 pub use stats::{FlowStats, Stats};
 pub use table::{FlowError, FlowId, FlowInfo, FlowPut};
@@ -45,7 +47,7 @@ use crate::sync::qsbr::Domain;
 use crate::sync::region::Source;
 use crate::sync::snapshot::Snapshot;
 use crate::time::Nanos;
-use crate::tunnel::{Tunnel, TunnelTable};
+use crate::tunnel::{Sequences, Tunnel, TunnelTable};
 use stats::{FlowColumn, WorkerCounters};
 use table::{FlowTable, FlowValue};
 
@@ -121,6 +123,7 @@ pub(crate) struct Published {
     pub(crate) meters: Arc<MeterTable>,
     pub(crate) bonds: Arc<BondTable>,
     pub(crate) tunnels: Arc<TunnelTable>,
+    pub(crate) sequences: Arc<Sequences>,
     pub(crate) handler: Option<Arc<dyn UpcallHandler>>,
     pub(crate) upcalls_enabled: bool,
 }
@@ -141,6 +144,8 @@ pub(crate) struct Shared {
     pub(crate) settings: Snapshot<Published>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) upcalls: ArrayQueue<Upcall>,
+    injected: ArrayQueue<inject::Injected>,
+    on_inject: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
     pub(crate) extract: ExtractOptions,
     seed: u64,
     control: Mutex<Control>,
@@ -209,6 +214,7 @@ impl Datapath {
             meters: Arc::default(),
             bonds: Arc::default(),
             tunnels: Arc::default(),
+            sequences: Arc::default(),
             handler: None,
             upcalls_enabled: true,
         };
@@ -223,6 +229,8 @@ impl Datapath {
                     expire_at: 0,
                 }),
                 upcalls: ArrayQueue::new(config.upcalls_max),
+                injected: ArrayQueue::new(config.upcalls_max),
+                on_inject: Mutex::new(None),
                 extract: ExtractOptions { vlan_depth: config.vlan_depth },
                 config,
                 domain,
@@ -265,11 +273,20 @@ impl Datapath {
         }
     }
 
-    fn publish<R>(&self, change: impl FnOnce(&mut Published) -> R) -> R {
-        let mut control = lock(&self.shared.control);
-        let result = change(&mut control.published);
-        self.shared.settings.publish(control.published.clone());
+    /// Changes what the control mutex protects, then drops what no worker can see any more: without the mutex, because a destructor, such as an
+    /// upcall handler's, may use the datapath.
+    fn change<R>(&self, change: impl FnOnce(&mut Control) -> R) -> R {
+        let result = change(&mut lock(&self.shared.control));
+        self.shared.domain.collect();
         result
+    }
+
+    fn publish<R>(&self, change: impl FnOnce(&mut Published) -> R) -> R {
+        self.change(|control| {
+            let result = change(&mut control.published);
+            self.shared.settings.publish(control.published.clone());
+            result
+        })
     }
 
     /// A handle that does not keep the datapath.
@@ -328,7 +345,7 @@ impl Datapath {
     /// # Errors
     /// See [`FlowError`].
     pub fn flow_put(&self, put: FlowPut<'_>) -> Result<Option<FlowStats>, FlowError> {
-        lock(&self.shared.control).flows.put(put)
+        self.change(|control| control.flows.put(put))
     }
 
     /// A flow.
@@ -344,12 +361,12 @@ impl Datapath {
     /// # Errors
     /// [`FlowError::NotFound`].
     pub fn flow_del(&self, id: FlowId<'_>) -> Result<FlowInfo, FlowError> {
-        lock(&self.shared.control).flows.del(id)
+        self.change(|control| control.flows.del(id))
     }
 
     /// Removes all flows; returns how many there were.
     pub fn flow_flush(&self) -> u32 {
-        lock(&self.shared.control).flows.flush()
+        self.change(|control| control.flows.flush())
     }
 
     /// The first flow whose number is `cursor` or higher; sets `cursor` behind it. A dump starts with a cursor of 0; flows
@@ -483,11 +500,12 @@ impl Datapath {
     /// subtables by hits, frees what no worker can see any more. Call it about every second. `expired` is called for each
     /// removed flow, with the control mutex held: it must not call the datapath.
     pub fn upkeep(&self, now: Nanos, budget: u32, expired: impl FnMut(FlowInfo)) {
-        let mut control = lock(&self.shared.control);
-        let from = control.expire_at;
-        control.expire_at = control.flows.expire(from, budget, now, expired);
-        control.flows.writer.sort_by_hits();
-        control.flows.writer.reclaim();
+        self.change(|control| {
+            let from = control.expire_at;
+            control.expire_at = control.flows.expire(from, budget, now, expired);
+            control.flows.writer.sort_by_hits();
+            control.flows.writer.reclaim();
+        });
     }
 
     /// The sum of all workers' counters since the datapath was made.
@@ -504,5 +522,11 @@ impl Drop for Shared {
         while let Some(mut upcall) = self.upcalls.pop() {
             self.pool.free(&mut upcall.packet);
         }
+        while let Some(mut injected) = self.injected.pop() {
+            self.pool.free(&mut injected.packet);
+        }
+        // What waits holds tables, and those hold the domain that it waits in: nobody but this breaks the circle. No worker is left, so no
+        // burst keeps anything.
+        self.domain.collect();
     }
 }

@@ -506,6 +506,10 @@ impl Worker {
             carried += n;
         }
         ports.batch = batch;
+        if self.has_injected() {
+            carry(self, &mut [], ports);
+            carried += 1;
+        }
         ports.ports.iter_mut().for_each(|port| port.driver.flush());
         carried
     }

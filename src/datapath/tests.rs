@@ -626,4 +626,96 @@ fn statistics_that_begin_anew_lose_no_packet_and_no_age() {
     assert_eq!(gone, 1);
 }
 
+/// As [`Handler`], with more than a function.
+struct Asked<F>(AtomicU64, F);
+
+impl<F: Fn(&FlowKey) -> Answer + Send + Sync> UpcallHandler for Asked<F> {
+    fn miss(&self, miss: Miss<'_>) -> Answer {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        self.1(miss.key)
+    }
+}
+
+#[test]
+fn packets_whose_flow_is_removed_within_their_burst_are_looked_up_again_and_go_up() {
+    let datapath = datapath();
+    flow(&datapath, 53, vec![Action::Output(2)]);
+    flow(&datapath, 54, vec![Action::Output(2)]);
+    let (wide, mut wide_mask) = on_dport(54);
+    wide_mask.0.base.tp_dst.set(0xfffe);
+    let control = datapath.downgrade();
+    // The one that misses removes both, and has another take the place of the second.
+    let answer = move |key: &FlowKey| {
+        if key.base.tp_dst.get() != 99 {
+            return Answer::Execute { actions: vec![Action::Output(1)], install: None };
+        }
+        let datapath = control.upgrade().unwrap();
+        for dport in [53, 54] {
+            let (key, mask) = on_dport(dport);
+            assert_eq!(datapath.flow_del(FlowId::Exactly(&key, &mask)).unwrap().stats.packets, 0);
+        }
+        datapath.flow_put(FlowPut::create(&wide, &wide_mask, vec![Action::Output(4)])).unwrap();
+        Answer::Execute { actions: vec![Action::Output(3)], install: None }
+    };
+    let handler = Arc::new(Asked(AtomicU64::new(0), answer));
+    datapath.set_upcall_handler(Some(handler.clone()));
+    let mut worker = datapath.worker().unwrap();
+    let mut sink = sent();
+    let frames = [udp(53), udp(99), udp(54), udp(53)];
+    assert_eq!(run(&mut worker, &frames, &mut sink), [Fate::Transmitted; 4]);
+    sink.packets.sort_unstable();
+    assert_eq!(sink.packets, [(1, udp(53)), (1, udp(53)), (3, udp(99)), (4, udp(54))]);
+    let stats = datapath.stats();
+    assert_eq!((stats.exact_hits, stats.megaflow_hits, stats.misses, stats.dropped), (0, 4, 3, [0; DropReason::COUNT]));
+    assert_eq!(handler.0.load(Ordering::Relaxed), 3);
+    let info = datapath.flow_get(FlowId::Exactly(&wide, &wide_mask)).unwrap();
+    assert_eq!((info.stats.packets, info.stats.bytes), (1, 42));
+    assert_whole(&datapath);
+}
+
+/// Uses the datapath when it goes.
+struct Leaver(WeakDatapath, Arc<AtomicU64>);
+
+impl UpcallHandler for Leaver {
+    fn miss(&self, _: Miss<'_>) -> Answer {
+        // The worker that asks keeps it a while longer.
+        self.0.upgrade().unwrap().set_upcall_handler(None);
+        Answer::Refuse
+    }
+}
+
+impl Drop for Leaver {
+    fn drop(&mut self) {
+        let datapath = self.0.upgrade().unwrap();
+        assert!(datapath.port_set_up(4, false));
+        self.1.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_handler_may_use_the_datapath_when_it_is_dropped() {
+    let datapath = datapath();
+    let dropped = Arc::new(AtomicU64::new(0));
+    let leaver = || Some(Arc::new(Leaver(datapath.downgrade(), dropped.clone())) as Arc<dyn UpcallHandler>);
+    datapath.set_upcall_handler(leaver());
+    datapath.set_upcall_handler(None);
+    assert_eq!(dropped.load(Ordering::Relaxed), 1);
+    let mut worker = datapath.worker().unwrap();
+    // Whatever changes the datapath next drops it.
+    let changes: [&dyn Fn(); 4] = [
+        &|| flow(&datapath, 54, vec![]),
+        &|| assert_eq!(datapath.flow_flush(), 1),
+        &|| assert!(datapath.port_set_up(3, true)),
+        &|| datapath.upkeep(Nanos(1), 1, |_| ()),
+    ];
+    for (change, before) in changes.into_iter().zip(1..) {
+        datapath.set_upcall_handler(leaver());
+        let refused = Fate::Dropped(DropReason::UpcallRefused);
+        assert_eq!(run(&mut worker, &[udp(53)], &mut sent()), [refused]);
+        assert_eq!(dropped.load(Ordering::Relaxed), before);
+        change();
+        assert_eq!(dropped.load(Ordering::Relaxed), before + 1);
+    }
+}
+
 mod tunnels;

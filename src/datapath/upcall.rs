@@ -108,8 +108,8 @@ impl Install {
 
 /// Answers upcalls on the workers' threads, several at a time.
 ///
-/// It may use the control handle. It must not call into the worker that is calling it. A handler that was replaced is dropped on whichever
-/// thread changes the datapath next, with the control mutex held: its destructor must not call the datapath.
+/// It may use the control handle. It must not call into the worker that is calling it. A handler that was replaced is dropped when no worker uses
+/// it any more, by whichever thread changes the datapath next; its destructor may use the control handle as well.
 pub trait UpcallHandler: Send + Sync {
     /// A packet missed.
     fn miss(&self, miss: Miss<'_>) -> Answer;

@@ -234,6 +234,9 @@ impl Worker {
         sink: &mut dyn Sink,
         observer: &mut O,
     ) {
+        if self.has_injected() {
+            self.carry_injected(now, sink);
+        }
         let level = self.level;
         for chunk in packets.chunks_mut(BURST_MAX) {
             level.run(
@@ -326,7 +329,7 @@ impl Worker {
         finish(exec.executor, counters, n);
     }
 
-    fn run_program(&mut self, packets: &mut [Packet], program: &Program, now: Nanos, sink: &mut dyn Sink) {
+    pub(super) fn run_program(&mut self, packets: &mut [Packet], program: &Program, now: Nanos, sink: &mut dyn Sink) {
         let Worker { datapath, reader, executor, counters, again, cache, column, scratch, groups, missed, level } =
             self;
         let level = *level;
@@ -384,6 +387,7 @@ fn settings(published: &Published, extract: ExtractOptions, now: Nanos) -> Setti
         meters: &published.meters,
         bonds: &published.bonds,
         tunnels: &published.tunnels,
+        sequences: &published.sequences,
         extract,
         now,
     }
@@ -450,10 +454,7 @@ impl Whole<'_, '_> {
         tcp_flags: u64,
         burst: &Burst<'_>,
     ) {
-        let Some(entry) = self.view.flow(number) else {
-            // Removed since it was found.
-            return refs.iter().for_each(|&r| exec.end(r, Fate::Dropped(DropReason::Miss)));
-        };
+        let Some(entry) = self.view.flow(number) else { return look_up_again(exec, self.column, refs, burst) };
         if let Some(cell) = self.column.cell(number) {
             cell.count(refs.len() as u64, bytes, tcp_flags_of(tcp_flags), exec.settings.now);
         }
@@ -1040,62 +1041,8 @@ impl<'a, 'b> Round<'a, 'b> {
                 let (packet, _, outside) = exec.watched(r);
                 outside.observer.lookup(r, packet, &key, Tier::Miss, None);
             }
-            self.miss(exec, r, &key);
+            miss(exec, r, &key);
         }
-    }
-
-    fn miss<O: Observer>(&mut self, exec: &mut Running<'_, '_, O>, r: u16, key: &FlowKey) {
-        let published = exec.outside.published;
-        let Some(handler) = &published.handler else {
-            return exec.end(r, Fate::Dropped(DropReason::Miss));
-        };
-        if !published.upcalls_enabled {
-            return exec.end(r, Fate::Dropped(DropReason::UpcallLost));
-        }
-        let now = exec.settings.now;
-        let mut packet = exec.packet(r).take();
-        // The place of the rarer metadata stays here, also when the handler keeps the packet.
-        let place = core::mem::take(&mut packet.ext);
-        let ext = exec.executor.ext(place).cloned();
-        let is_copy = exec.is_copy(r);
-        let answer = handler.miss(Miss { packet: &mut packet, ext: ext.as_ref(), key, is_copy, now });
-        packet.ext = place;
-        let fate = match answer {
-            Answer::Execute { actions, install } => {
-                *exec.packet(r) = packet;
-                if let Some(install) = install {
-                    let put = FlowPut {
-                        ufid: install.ufid,
-                        idle_timeout_ns: install.idle_timeout_ns,
-                        hard_timeout_ns: install.hard_timeout_ns,
-                        now,
-                        ..FlowPut::create(key, &install.mask, install.actions.unwrap_or_else(|| actions.clone()))
-                    };
-                    // Another worker may have been faster; then its flow stands.
-                    match exec.outside.datapath.flow_put(put) {
-                        Ok(_) | Err(super::FlowError::Exists) => {}
-                        Err(_) => self.counters.flows_refused.add(1),
-                    }
-                }
-                match Program::compile(&actions) {
-                    Ok(program) => exec.run(&program, &[r], None),
-                    Err(_) => exec.end(r, Fate::Dropped(DropReason::UnsupportedAction)),
-                }
-                return;
-            }
-            Answer::Consumed => Fate::Upcall,
-            Answer::Queue => {
-                if let Some(ext) = &ext {
-                    exec.outside.ends(&packet, ext);
-                }
-                exec.executor.free_ext(&mut packet);
-                exec.outside.queue(&mut packet, key, None, is_copy)
-            }
-            Answer::Refuse => Fate::Dropped(DropReason::UpcallRefused),
-            Answer::Drop(reason) => Fate::Dropped(reason),
-        };
-        *exec.packet(r) = packet;
-        exec.end(r, fate);
     }
 
     /// Groups the round's packets by flow, counts them, and runs the flows' actions.
@@ -1225,6 +1172,96 @@ impl<'a, 'b> Round<'a, 'b> {
 fn beyond_base(flow: &Entry<FlowValue>, base: &Line, lines: LineSet, more: &FlowKey) -> bool {
     let at_hand = if lines & LINE_TUNNEL != 0 { flow.matches_tunnel(more, lines) } else { None };
     at_hand.unwrap_or_else(|| further(flow, base, lines, more))
+}
+
+/// Packets whose flow was removed after it had been found, earlier in this burst: another flow may match them, else they go up.
+#[cold]
+#[inline(never)]
+fn look_up_again<O: Observer>(exec: &mut Running<'_, '_, O>, column: &FlowColumn, refs: &[u16], burst: &Burst<'_>) {
+    let (datapath, counters) = (exec.outside.datapath, exec.outside.counters);
+    let view = datapath.shared.megaflows.view(burst);
+    for &r in refs {
+        let key = match exec.key(r) {
+            Ok(key) => key,
+            Err(reason) => {
+                exec.end(r, Fate::Dropped(reason));
+                continue;
+            }
+        };
+        let (found, probes) = view.lookup(PacketKey::whole(&key));
+        counters.subtable_probes.add(probes as u64);
+        if O::ACTIVE {
+            let (tier, number) = found.map_or((Tier::Miss, None), |(number, _)| (Tier::Megaflow, Some(number)));
+            let (packet, _, outside) = exec.watched(r);
+            outside.observer.lookup(r, packet, &key, tier, number);
+        }
+        let Some((number, entry)) = found else {
+            counters.misses.add(1);
+            miss(exec, r, &key);
+            continue;
+        };
+        counters.megaflow_hits.add(1);
+        if let Some(cell) = column.cell(number) {
+            let flags = tcp_flags_of(key.lines()[0][3] & TCP_FLAGS_WORD);
+            cell.count(1, exec.packet(r).len() as u64, flags, exec.settings.now);
+        }
+        exec.run(entry.value.program(burst), &[r], None);
+    }
+}
+
+/// No flow matches packet `r`: asks the handler.
+fn miss<O: Observer>(exec: &mut Running<'_, '_, O>, r: u16, key: &FlowKey) {
+    let published = exec.outside.published;
+    let Some(handler) = &published.handler else {
+        return exec.end(r, Fate::Dropped(DropReason::Miss));
+    };
+    if !published.upcalls_enabled {
+        return exec.end(r, Fate::Dropped(DropReason::UpcallLost));
+    }
+    let now = exec.settings.now;
+    let mut packet = exec.packet(r).take();
+    // The place of the rarer metadata stays here, also when the handler keeps the packet.
+    let place = core::mem::take(&mut packet.ext);
+    let ext = exec.executor.ext(place).cloned();
+    let is_copy = exec.is_copy(r);
+    let answer = handler.miss(Miss { packet: &mut packet, ext: ext.as_ref(), key, is_copy, now });
+    packet.ext = place;
+    let fate = match answer {
+        Answer::Execute { actions, install } => {
+            *exec.packet(r) = packet;
+            if let Some(install) = install {
+                let put = FlowPut {
+                    ufid: install.ufid,
+                    idle_timeout_ns: install.idle_timeout_ns,
+                    hard_timeout_ns: install.hard_timeout_ns,
+                    now,
+                    ..FlowPut::create(key, &install.mask, install.actions.unwrap_or_else(|| actions.clone()))
+                };
+                // Another worker may have been faster; then its flow stands.
+                match exec.outside.datapath.flow_put(put) {
+                    Ok(_) | Err(super::FlowError::Exists) => {}
+                    Err(_) => exec.outside.counters.flows_refused.add(1),
+                }
+            }
+            match Program::compile(&actions) {
+                Ok(program) => exec.run(&program, &[r], None),
+                Err(_) => exec.end(r, Fate::Dropped(DropReason::UnsupportedAction)),
+            }
+            return;
+        }
+        Answer::Consumed => Fate::Upcall,
+        Answer::Queue => {
+            if let Some(ext) = &ext {
+                exec.outside.ends(&packet, ext);
+            }
+            exec.executor.free_ext(&mut packet);
+            exec.outside.queue(&mut packet, key, None, is_copy)
+        }
+        Answer::Refuse => Fate::Dropped(DropReason::UpcallRefused),
+        Answer::Drop(reason) => Fate::Dropped(reason),
+    };
+    *exec.packet(r) = packet;
+    exec.end(r, fate);
 }
 
 /// Not inlined, so that a key is put together only where it is needed.

@@ -21,6 +21,7 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
+use std::os::unix::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -30,9 +31,10 @@ use toml::Spanned;
 use super::bridge::BridgeConfig;
 use super::vlan::{PortVlans, VlanId, VlanSet};
 use crate::datapath;
+use crate::packet::Pool;
 use crate::port::driver::BURST_MAX;
 use crate::port::table::{PORT_NUMBER_END, PORTS_MAX};
-use crate::port::{Attach, Copying, PortKind, PortOptions, PortSpec};
+use crate::port::{Attach, Copying, PortError, PortKind, PortOptions, PortSpec};
 use crate::sync::qsbr::READERS_MAX;
 
 /// The longest file that is read, in bytes.
@@ -172,6 +174,9 @@ impl<'de> Deserialize<'de> for Trunk {
                 while let Some(VlanRange(range)) = list.next_element()? {
                     range.filter_map(VlanId::new).for_each(|vlan| set.insert(vlan));
                 }
+                if set == VlanSet::none() {
+                    return Err(A::Error::custom("the list is empty: a trunk has at least one VLAN"));
+                }
                 Ok(Trunk(set))
             }
         }
@@ -182,7 +187,7 @@ impl<'de> Deserialize<'de> for Trunk {
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    control: Option<PathBuf>,
+    control: Option<Spanned<PathBuf>>,
     #[serde(default)]
     datapath: DatapathTable,
     #[serde(default)]
@@ -276,10 +281,21 @@ impl GatewayConfig {
         };
         let parsed: File = toml::from_str(text).map_err(|e| fail(e.span(), e.message().to_owned()))?;
 
+        let control = parsed.control.map(|path| {
+            let (span, path) = (path.span(), path.into_inner());
+            // The kernel has 108 bytes for it, with a NUL.
+            let is_path = !path.as_os_str().is_empty() && SocketAddr::from_pathname(&path).is_ok();
+            let message = "control: no path for a Unix socket (1 to 107 bytes)".to_owned();
+            if is_path { Ok(path) } else { Err(fail(Some(span), message)) }
+        });
+        let control = control.transpose()?;
+
         let span = parsed.workers.as_ref().map(Spanned::span);
         let workers = workers(parsed.workers.map(Spanned::into_inner).unwrap_or_default());
         let workers = workers.map_err(|message| fail(span, message))?;
 
+        let datapath = datapath(&parsed.datapath);
+        let packet_len_max = Pool::packet_len_max_of(datapath.buffer_len, datapath.headroom);
         let (mut names, mut interfaces, mut numbers) = (HashSet::new(), HashSet::new(), HashSet::new());
         let given: HashSet<u32> = parsed.port.iter().filter_map(|p| p.get_ref().number).map(|n| n.to(0)).collect();
         let mut ports = Vec::new();
@@ -292,8 +308,8 @@ impl GatewayConfig {
                 None => (1..PORT_NUMBER_END).find(|n| !given.contains(n) && !numbers.contains(n)).unwrap_or(0),
             };
             let name = core::mem::take(&mut table.name);
-            let port =
-                port(number, name.clone(), table).map_err(|message| failed(format!("port {name:?}: {message}")))?;
+            let port = port(number, name.clone(), table, packet_len_max)
+                .map_err(|message| failed(format!("port {name:?}: {message}")))?;
             if !names.insert(name.clone()) {
                 return Err(failed(format!("two ports have the name {name:?}")));
             }
@@ -309,13 +325,7 @@ impl GatewayConfig {
         if ports.is_empty() || ports.len() > PORTS_MAX {
             return Err(fail(None, format!("a switch needs 1 to {PORTS_MAX} [[port]] tables")));
         }
-        Ok(GatewayConfig {
-            control: parsed.control,
-            datapath: datapath(&parsed.datapath),
-            bridge: bridge(&parsed.bridge),
-            workers,
-            ports,
-        })
+        Ok(GatewayConfig { control, datapath, bridge: bridge(&parsed.bridge), workers, ports })
     }
 }
 
@@ -350,6 +360,9 @@ fn workers(table: WorkersTable) -> Result<WorkersConfig, String> {
     if !cores.is_empty() && cores.len() != count {
         return Err(format!("workers: cores names {} cores for {count} workers", cores.len()));
     }
+    if let Some((_, core)) = cores.iter().enumerate().find(|(at, core)| cores[..*at].contains(core)) {
+        return Err(format!("workers: cores names core {core} twice"));
+    }
     if cores.len() > READERS_MAX {
         return Err(format!("workers: cores names more than {READERS_MAX} cores"));
     }
@@ -357,7 +370,7 @@ fn workers(table: WorkersTable) -> Result<WorkersConfig, String> {
     Ok(WorkersConfig { count, cores, burst, busy_poll: table.busy_poll, exchange })
 }
 
-fn port(number: u32, name: String, table: PortTable) -> Result<PortConfig, String> {
+fn port(number: u32, name: String, table: PortTable, packet_len_max: usize) -> Result<PortConfig, String> {
     if name.is_empty() || name.len() > 64 || name.contains(char::is_control) {
         return Err("name: 1 to 64 bytes, none of them a control character".to_owned());
     }
@@ -384,10 +397,12 @@ fn port(number: u32, name: String, table: PortTable) -> Result<PortConfig, Strin
         looped: table.looped,
         write: table.write,
     };
-    if let Some(foreign) = options.given().find(|option| !kind.options().contains(option)) {
-        return Err(format!("{foreign}: means nothing to a port of kind {kind}"));
+    let spec = PortSpec { kind, name, options };
+    match spec.check(packet_len_max) {
+        Ok(()) => Ok(PortConfig { number, spec, vlans }),
+        Err(PortError::Setting { field, reason, .. }) => Err(format!("{field}: {reason}")),
+        Err(e) => Err(e.to_string()),
     }
-    Ok(PortConfig { number, spec: PortSpec { kind, name, options }, vlans })
 }
 
 #[cfg(test)]
@@ -473,5 +488,28 @@ mod tests {
         refused(&format!("{PORT}number = 3\n[[port]]\nname = 'b'\nkind = 'tap'\nnumber = 3\n"), 5, &["number 3"]);
         refused(&format!("{PORT}[[port]]\nname = 'b'\nkind = 'tap'\ninterface = 'a'\n"), 4, &["interface \"a\""]);
         refused("x = [\n", 1, &["unclosed array"]);
+    }
+
+    #[test]
+    fn what_could_not_be_opened_anywhere_is_refused() {
+        let core_twice = "[workers]\ncores = [1, 0, 1]\n";
+        refused(core_twice, 1, &["workers: cores names core 1 twice"]);
+        refused(&format!("{PORT}trunk = []\n"), 4, &["trunk = []", "at least one VLAN"]);
+        let long = format!("\ncontrol = '/{}'\n{PORT}", "x".repeat(107));
+        refused(&long, 2, &["control: no path for a Unix socket"]);
+        refused(&format!("control = ''\n{PORT}"), 1, &["control: no path"]);
+        parse(&long.replacen('x', "", 1)).unwrap();
+        for name in ["a b", "a/b", "a:b", "..", "sixteen-letters-"] {
+            let part = &format!("port {name:?}: interface: {name:?} is not an interface name");
+            refused(&PORT.replace("'a'", &format!("'{name}'")), 1, &[part]);
+            parse(&format!("[[port]]\nname = '{name}'\nkind = 'pcap'\nread = 'x'\n")).unwrap();
+            parse(&PORT.replace("'a'", &format!("'{name}'\ninterface = 'a'"))).unwrap();
+        }
+        refused(&format!("{PORT}interface = ''\n"), 1, &["interface: \"\" is not"]);
+        refused(&format!("{PORT}mtu = 9000\n"), 1, &["mtu: 9000 needs buffers for"]);
+        let pcap = "[[port]]\nname = 'a'\nkind = 'pcap'\n";
+        refused(pcap, 1, &["read: neither"]);
+        refused(&format!("{pcap}write = 'x'\nlooped = true\n"), 1, &["looped: there is no file"]);
+        refused("[[port]]\nname = 'a'\nkind = 'af_xdp'\nframes = 100\n", 1, &["frames: 100 is not a power of two"]);
     }
 }

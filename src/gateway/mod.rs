@@ -3,6 +3,7 @@
 pub mod bridge;
 #[cfg(feature = "cli")]
 pub mod config;
+pub mod underlay;
 pub mod vlan;
 
 pub use bridge::{Bridge, BridgeConfig, BridgeError, BridgeStats, StationInfo};

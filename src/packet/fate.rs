@@ -27,7 +27,7 @@ drop_reasons! {
     NoOutput = 1, "no_output";
     /// An explicit `drop` action.
     Explicit = 2, "explicit";
-    /// No flow matched and no upcall handler is set, or the flow was removed while the packet's burst was carried.
+    /// No flow matched and no upcall handler is set.
     Miss = 3, "miss";
     /// The upcall handler answered "drop".
     UpcallRefused = 4, "upcall_refused";
@@ -71,7 +71,7 @@ drop_reasons! {
     TunnelChecksum = 23, "tunnel_checksum";
     /// A fragment of a tunnel packet: it would have to be reassembled first.
     TunnelFragment = 24, "tunnel_fragment";
-    /// A tunnel packet with a critical option that is not understood (RFC 8926 §3.5).
+    /// A tunnel packet with an option or extension header that must be understood and is not (RFC 8926 §3.5, 3GPP TS 29.281 §5.2.1).
     TunnelOption = 25, "tunnel_option";
     /// A tunnel packet marked "congestion experienced" around one whose transport cannot be told (RFC 6040 §4.2).
     TunnelEcn = 26, "tunnel_ecn";

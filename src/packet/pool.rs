@@ -11,6 +11,9 @@ use crate::sync::region::{Region, Source};
 /// Bytes left free before a packet's data unless the pool says otherwise: room for two tunnels.
 pub const HEADROOM_DEFAULT: u16 = 256;
 
+/// A buffer's length is rounded up to a multiple of this: a cache line.
+const BUFFER_ALIGN: u32 = 64;
+
 /// A fixed set of equal buffers.
 ///
 /// *Thread-safety.* The free list is lock-free and may be used by any thread; a buffer's bytes belong to whoever holds its
@@ -58,7 +61,8 @@ impl Pool {
         if count == 0 || buffer_len == 0 {
             return Err(invalid("a pool needs at least one buffer of at least one byte"));
         }
-        let buffer_len = buffer_len.checked_next_multiple_of(64).ok_or_else(|| invalid("buffer_len too large"))?;
+        let buffer_len =
+            buffer_len.checked_next_multiple_of(BUFFER_ALIGN).ok_or_else(|| invalid("buffer_len too large"))?;
         if u32::from(headroom) >= buffer_len {
             return Err(invalid("headroom does not fit the buffer"));
         }
@@ -124,7 +128,12 @@ impl Pool {
 
     /// Longest packet that fits behind the headroom.
     pub fn packet_len_max(&self) -> usize {
-        (self.buffer_len - u32::from(self.headroom)) as usize
+        Self::packet_len_max_of(self.buffer_len, self.headroom)
+    }
+
+    /// What [`Pool::packet_len_max`] is of a pool that is made with these; 0 if there is no room for packets.
+    pub fn packet_len_max_of(buffer_len: u32, headroom: u16) -> usize {
+        (buffer_len as usize).next_multiple_of(BUFFER_ALIGN as usize).saturating_sub(headroom.into())
     }
 
     #[allow(unsafe_code)]

@@ -268,16 +268,24 @@ struct Kernel {
     dropped: u64,
 }
 
+impl AfPacketConfig {
+    /// Refuses what could not be opened anywhere.
+    pub(super) fn check(&self, name: &str) -> Result<(), PortError> {
+        sys::check_interface_name(name, &self.interface)?;
+        if !(1..=256).contains(&self.queues) {
+            return Err(PortError::setting(name, "queues", format!("{} is not in 1 to 256", self.queues)));
+        }
+        Ok(())
+    }
+}
+
 impl AfPacket {
     /// Opens all queues. `name` is the port's, for messages.
     ///
     /// # Errors
     /// Says which capability, interface or setting is missing.
     pub fn open(name: &str, config: &AfPacketConfig, pool: &Arc<Pool>) -> Result<Vec<Self>, PortError> {
-        sys::check_interface_name(name, &config.interface)?;
-        if !(1..=256).contains(&config.queues) {
-            return Err(PortError::setting(name, "queues", format!("{} is not in 1 to 256", config.queues)));
-        }
+        config.check(name)?;
         let group: Group = Arc::new(Mutex::new(None));
         (0..config.queues)
             .map(|_| {

@@ -190,30 +190,61 @@ pub fn open(spec: &PortSpec, pool: &Arc<Pool>) -> Result<Box<dyn Driver>, PortEr
 /// # Errors
 /// As [`open`].
 pub fn open_queues(spec: &PortSpec, pool: &Arc<Pool>) -> Result<Vec<Box<dyn Driver>>, PortError> {
-    let PortSpec { kind, name, options } = spec;
-    if let Some(foreign) = options.given().find(|option| !kind.options().contains(option)) {
-        return Err(PortError::setting(name, foreign, format!("means nothing to a port of kind {kind}")));
+    let name = &spec.name;
+    Ok(match Config::of(spec)? {
+        Config::Pcap(config) => vec![Box::new(pcap::Pcap::open(name, &config, pool)?)],
+        Config::Tap(config) => boxed(tap::Tap::open(name, &config, pool)?),
+        Config::AfPacket(config) => boxed(af_packet::AfPacket::open(name, &config, pool)?),
+        Config::AfXdp(config) => boxed(af_xdp::AfXdp::open(name, &config)?),
+    })
+}
+
+impl PortSpec {
+    /// Refuses what [`open`] would refuse on any machine, and opens nothing. `packet_len_max` is the longest packet that a buffer of the
+    /// pool takes.
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub fn check(&self, packet_len_max: usize) -> Result<(), PortError> {
+        match Config::of(self)? {
+            Config::Pcap(config) => config.check(&self.name),
+            Config::Tap(config) => config.check(&self.name, packet_len_max),
+            Config::AfPacket(config) => config.check(&self.name),
+            Config::AfXdp(config) => config.check(&self.name),
+        }
     }
-    let interface = options.interface.clone().unwrap_or_else(|| name.clone());
-    let (up, promiscuous) = (options.up.unwrap_or(true), options.promiscuous.unwrap_or(true));
-    Ok(match kind {
-        PortKind::Pcap => {
-            let (read, write) = (options.read.clone(), options.write.clone());
-            let config = pcap::PcapConfig { read, looped: options.looped.unwrap_or(false), write };
-            vec![Box::new(pcap::Pcap::open(name, &config, pool)?)]
+}
+
+/// What each kind is opened with.
+enum Config {
+    Pcap(pcap::PcapConfig),
+    Tap(tap::TapConfig),
+    AfPacket(af_packet::AfPacketConfig),
+    AfXdp(af_xdp::AfXdpConfig),
+}
+
+impl Config {
+    fn of(spec: &PortSpec) -> Result<Config, PortError> {
+        let PortSpec { kind, name, options } = spec;
+        if let Some(foreign) = options.given().find(|option| !kind.options().contains(option)) {
+            return Err(PortError::setting(name, foreign, format!("means nothing to a port of kind {kind}")));
         }
-        PortKind::Tap => {
-            let config = tap::TapConfig { interface, queues: options.queues.unwrap_or(1), mtu: options.mtu, up };
-            boxed(tap::Tap::open(name, &config, pool)?)
-        }
-        PortKind::AfPacket => {
-            let queues = options.queues.unwrap_or(1);
-            let ring_bytes = options.ring_bytes.unwrap_or(8 << 20);
-            let config = af_packet::AfPacketConfig { interface, queues, promiscuous, up, ring_bytes };
-            boxed(af_packet::AfPacket::open(name, &config, pool)?)
-        }
-        PortKind::AfXdp => {
-            let config = af_xdp::AfXdpConfig {
+        let interface = options.interface.clone().unwrap_or_else(|| name.clone());
+        let (up, promiscuous) = (options.up.unwrap_or(true), options.promiscuous.unwrap_or(true));
+        Ok(match kind {
+            PortKind::Pcap => {
+                let (read, write) = (options.read.clone(), options.write.clone());
+                Config::Pcap(pcap::PcapConfig { read, looped: options.looped.unwrap_or(false), write })
+            }
+            PortKind::Tap => {
+                Config::Tap(tap::TapConfig { interface, queues: options.queues.unwrap_or(1), mtu: options.mtu, up })
+            }
+            PortKind::AfPacket => {
+                let queues = options.queues.unwrap_or(1);
+                let ring_bytes = options.ring_bytes.unwrap_or(8 << 20);
+                Config::AfPacket(af_packet::AfPacketConfig { interface, queues, promiscuous, up, ring_bytes })
+            }
+            PortKind::AfXdp => Config::AfXdp(af_xdp::AfXdpConfig {
                 interface,
                 queues: options.queues,
                 promiscuous,
@@ -221,10 +252,9 @@ pub fn open_queues(spec: &PortSpec, pool: &Arc<Pool>) -> Result<Vec<Box<dyn Driv
                 frames: options.frames.unwrap_or(4096),
                 copying: options.copying.unwrap_or_default(),
                 attach: options.attach.unwrap_or_default(),
-            };
-            boxed(af_xdp::AfXdp::open(name, &config)?)
-        }
-    })
+            }),
+        })
+    }
 }
 
 fn boxed<D: Driver + 'static>(drivers: Vec<D>) -> Vec<Box<dyn Driver>> {

@@ -44,25 +44,31 @@ pub struct Pcap {
     stats: PortStats,
 }
 
+impl PcapConfig {
+    /// Refuses settings without effect, and the loss of a trace.
+    pub(super) fn check(&self, name: &str) -> Result<(), PortError> {
+        let setting = |field, reason| Err(PortError::setting(name, field, reason));
+        match (&self.read, &self.write) {
+            (None, _) if self.looped => setting("looped", "there is no file to read"),
+            (None, None) => setting("read", "neither a file to read nor one to write is given"),
+            (Some(read), Some(write)) if is_same_file(read, write) => {
+                setting("write", "is the file to read, which would be overwritten")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Pcap {
     /// Loads and creates the files that `config` names. `name` is the port's, for messages.
     ///
     /// # Errors
     /// A file that cannot be opened, read or created, or that is no trace of Ethernet packets; settings without effect.
     pub fn open(name: &str, config: &PcapConfig, pool: &Arc<Pool>) -> Result<Self, PortError> {
-        let packets: Vec<TracePacket> = match &config.read {
-            Some(path) => read_trace(path)?,
-            None if config.looped => return Err(PortError::setting(name, "looped", "there is no file to read")),
-            None if config.write.is_none() => {
-                return Err(PortError::setting(name, "read", "neither a file to read nor one to write is given"));
-            }
-            None => Vec::new(),
-        };
+        config.check(name)?;
+        let packets: Vec<TracePacket> = config.read.as_ref().map_or(Ok(Vec::new()), read_trace)?;
         let mut port = Pcap::new(packets.into(), config.looped, pool);
         if let Some(path) = &config.write {
-            if config.read.as_deref().is_some_and(|read| is_same_file(read, path)) {
-                return Err(PortError::setting(name, "write", "is the file to read, which would be overwritten"));
-            }
             let cannot = |e| PortError::io(name, format!("cannot create {}", path.display()), e);
             let file = File::create(path).map_err(cannot)?;
             port = port.recording(Box::new(BufWriter::with_capacity(1 << 16, file))).map_err(cannot)?;

@@ -51,22 +51,30 @@ pub struct Tap {
     stats: PortStats,
 }
 
+impl TapConfig {
+    /// Refuses what could not be opened anywhere, with buffers for packets of `packet_len_max` bytes.
+    pub(super) fn check(&self, name: &str, packet_len_max: usize) -> Result<(), PortError> {
+        sys::check_interface_name(name, &self.interface)?;
+        if !(1..=256).contains(&self.queues) {
+            return Err(PortError::setting(name, "queues", format!("{} is not in 1 to 256", self.queues)));
+        }
+        if let Some(mtu) = self.mtu
+            && usize::from(mtu) + FRAME_OVERHEAD > packet_len_max
+        {
+            let reason = format!("{mtu} needs buffers for {} bytes", usize::from(mtu) + FRAME_OVERHEAD);
+            return Err(PortError::setting(name, "mtu", reason));
+        }
+        Ok(())
+    }
+}
+
 impl Tap {
     /// Opens all queues. `name` is the port's, for messages.
     ///
     /// # Errors
     /// Says which capability, device or setting is missing.
     pub fn open(name: &str, config: &TapConfig, pool: &Arc<Pool>) -> Result<Vec<Self>, PortError> {
-        sys::check_interface_name(name, &config.interface)?;
-        if !(1..=256).contains(&config.queues) {
-            return Err(PortError::setting(name, "queues", format!("{} is not in 1 to 256", config.queues)));
-        }
-        if let Some(mtu) = config.mtu
-            && usize::from(mtu) + FRAME_OVERHEAD > pool.packet_len_max()
-        {
-            let reason = format!("{mtu} needs buffers for {} bytes", usize::from(mtu) + FRAME_OVERHEAD);
-            return Err(PortError::setting(name, "mtu", reason));
-        }
+        config.check(name, pool.packet_len_max())?;
         (0..config.queues).map(|_| Tap::open_queue(name, config, pool)).collect()
     }
 

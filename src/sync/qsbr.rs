@@ -78,6 +78,9 @@ impl Domain {
     pub fn collect(&self) -> usize {
         let (ready, waiting) = {
             let mut retired = lock(&self.retired);
+            if retired.is_empty() {
+                return 0;
+            }
             // The scan comes after the lock: a value that another thread retired after the scan might be held by a
             // reader that entered after it too.
             let oldest = self.oldest_reader();
@@ -85,7 +88,7 @@ impl Domain {
             *retired = kept;
             (ready, retired.len())
         };
-        // Destructors run outside the lock: they may retire more.
+        // Destructors run outside the lock: they may retire more, and collect.
         drop(ready);
         waiting
     }

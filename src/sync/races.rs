@@ -153,7 +153,9 @@ fn snapshot_stays_valid_while_new_ones_are_published() {
             in_burst(&mut reader, |burst| theirs.load(burst).0.assert_valid());
         });
         snapshot.publish(Value::new());
+        domain.collect();
         snapshot.publish(Value::new());
+        domain.collect();
         t.join().unwrap();
     });
 }
@@ -164,9 +166,13 @@ fn each_of_two_publishers_retires_what_it_replaced() {
     loom::model(|| {
         let domain = Arc::new(Domain::new());
         let snapshot = Arc::new(Snapshot::new(&domain, Value::new()));
-        let theirs = snapshot.clone();
-        let t = thread::spawn(move || theirs.publish(Value::new()));
+        let (theirs, shared) = (snapshot.clone(), domain.clone());
+        let t = thread::spawn(move || {
+            theirs.publish(Value::new());
+            shared.collect();
+        });
         snapshot.publish(Value::new());
+        domain.collect();
         t.join().unwrap();
         let mut reader = domain.reader().unwrap();
         in_burst(&mut reader, |burst| snapshot.load(burst).0.assert_valid());

@@ -33,14 +33,14 @@ impl<T: Send + Sync + 'static> Snapshot<T> {
         unsafe { &*self.current.load(Ordering::Acquire) }
     }
 
-    /// Replaces the value; the old one is dropped when no reader can hold it.
+    /// Replaces the value; the old one is dropped by a [`Domain::collect`] after which no reader can hold it. Whoever holds a lock that
+    /// its destructor might ask for collects when the lock is released.
     #[allow(unsafe_code)]
     pub fn publish(&self, value: T) {
         let old = self.current.swap(Box::into_raw(Box::new(value)), Ordering::AcqRel);
         // SAFETY: `old` came from `Box::into_raw` and was taken out of `current` just now, so nobody else
         // can free it; readers that still use it are waited for by `retire`.
         self.domain.retire(unsafe { Box::from_raw(old) });
-        self.domain.collect();
     }
 }
 

@@ -108,6 +108,7 @@ fn readers_see_whole_entries_while_the_writer_replaces_them() {
         }
         if round % 64 == 0 {
             generation.publish(Entry::new(round));
+            domain.collect();
         }
         if round % 512 == 0 {
             thread::yield_now();

@@ -72,7 +72,7 @@ pub(super) fn open(bytes: &[u8], options: &Options, ext: &mut Ext) -> Result<Ope
         let bytes = bytes.get(LEN..LEN + options_len).ok_or(DropReason::TunnelHeader)?;
         keep_options(bytes, options, ext)?;
     }
-    Ok(Opened { len: LEN + options_len, layer3 })
+    Ok(Opened::new(LEN + options_len, layer3))
 }
 
 /// [`open`] of a header with few options, all of which are understood, in front of an Ethernet frame; returns its length, and the lines of the

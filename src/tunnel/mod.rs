@@ -6,20 +6,27 @@
 //! | [`outer`] | the outer IP and UDP headers: checks, lengths, checksums |
 //! | [`template`] | ready-made outer headers; per packet only lengths, checksums, ports and sequence numbers are filled in |
 //! | [`ecn`] | congestion marks between inner and outer header (RFC 6040) |
-//! | [`vxlan`], [`geneve`] | one kind each |
+//! | [`vxlan`], [`geneve`], [`gre`], [`erspan`], [`gtpu`], [`srv6`] | one kind each |
+//! | [`sequence`] | sequence numbers |
 //! | [`table`] | the tunnels of a datapath by number |
 //!
 //! A kind is one file and one line in [`Kind`].
 
 pub mod contract;
 pub mod ecn;
+pub mod erspan;
 pub mod geneve;
+pub mod gre;
+pub mod gtpu;
 pub mod outer;
+pub mod sequence;
+pub mod srv6;
 pub mod table;
 pub mod template;
 pub mod vxlan;
 
 pub use contract::{Carrier, Kind, Opened, Options};
+pub use sequence::{Moment, Sequence, Sequences};
 pub use table::{Obstacle, Tunnel, TunnelTable, Way};
 pub use template::Template;
 
@@ -28,7 +35,7 @@ use crate::flow::{Ext, FlowKey};
 use crate::packet::{DropReason, Packet, PacketFlags};
 
 /// Checks a packet's outer headers, whose offsets the packet has, takes them off, and notes in `ext` what they said. What is left is
-/// the inner packet, whose offsets are not known.
+/// the inner packet, whose offsets are not known; or all of it, if it is a message between the tunnel's ends, such as GTP-U's echo request.
 ///
 /// `ext` is the packet's own; its tunnel metadata is replaced.
 ///
@@ -40,11 +47,15 @@ pub fn open(packet: &mut Packet, ext: &mut Ext, kind: Kind, options: &Options) -
     let bytes = packet.data().get(outer.at..outer.end).ok_or(DropReason::TunnelHeader)?;
     ext.lines &= !LINE_OPTIONS;
     let opened = kind.open(bytes, options, ext)?;
+    if opened.is_message {
+        ext.lines |= LINE_TUNNEL;
+        return Ok(());
+    }
     if options.ecn {
         ecn::decapsulate(packet, outer.at + opened.len, opened.layer3, ext.tunnel.tos)?;
     }
     ext.lines |= LINE_TUNNEL;
-    packet.truncate(outer.end);
+    packet.truncate(outer.end - opened.padding);
     if !packet.pop_front(outer.at + opened.len) {
         return Err(DropReason::TunnelHeader);
     }
@@ -74,6 +85,7 @@ pub fn open_usual(packet: &mut Packet, key: &mut FlowKey, kind: Kind, options: &
     let (len, lines) = match kind {
         Kind::Vxlan => (vxlan::open_usual(bytes, &mut key.tunnel)?, LINE_TUNNEL),
         Kind::Geneve => geneve::open_usual(bytes, options, key)?,
+        _ => return None,
     };
     packet.truncate(outer.end);
     if !packet.pop_front(outer.at + len) {

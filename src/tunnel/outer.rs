@@ -89,11 +89,16 @@ fn check_any(
         6 => true,
         _ => return Err(DropReason::TunnelHeader),
     };
-    let len = if is_v6 { check_v6(header, tunnel, carrier)? } else { check_v4(packet, header, tunnel, carrier)? };
+    let len = match (is_v6, carrier.proto()) {
+        (true, proto) => check_v6(header, tunnel, proto)?,
+        (false, Some(proto)) => check_v4(packet, header, tunnel, proto)?,
+        (false, None) => return Err(DropReason::TunnelHeader),
+    };
     let end = l3 + len;
     let segment = bytes.get(l4..end).ok_or(DropReason::TunnelHeader)?;
     match carrier {
         Carrier::Ip(_) => Ok(Outer { at: l4, end }),
+        Carrier::Ipv6 => Ok(Outer { at: l3, end }),
         Carrier::Udp => {
             let (header, _) = udp::Header::ref_from_prefix(segment).map_err(|_| DropReason::TunnelHeader)?;
             let len = usize::from(header.len.get());
@@ -122,9 +127,9 @@ fn blank(tos: u8, ttl: u8) -> TunnelLine {
 
 /// Returns the length of the IP packet.
 #[inline(always)]
-fn check_v4(packet: &Packet, bytes: &[u8], tunnel: &mut TunnelLine, carrier: Carrier) -> Result<usize, DropReason> {
+fn check_v4(packet: &Packet, bytes: &[u8], tunnel: &mut TunnelLine, proto: u8) -> Result<usize, DropReason> {
     let (header, _) = ipv4::Header::ref_from_prefix(bytes).map_err(|_| DropReason::TunnelHeader)?;
-    if header.header_len() != bytes.len() || header.proto != carrier.proto() {
+    if header.header_len() != bytes.len() || header.proto != proto {
         return Err(DropReason::TunnelHeader);
     }
     if header.is_fragment() {
@@ -137,16 +142,12 @@ fn check_v4(packet: &Packet, bytes: &[u8], tunnel: &mut TunnelLine, carrier: Car
     Ok(usize::from(header.total_len.get()))
 }
 
-/// Returns the length of the IP packet.
+/// Returns the length of the IP packet. Without `proto` the extension headers are the tunnel's to check.
 #[inline(never)]
-fn check_v6(bytes: &[u8], tunnel: &mut TunnelLine, carrier: Carrier) -> Result<usize, DropReason> {
+fn check_v6(bytes: &[u8], tunnel: &mut TunnelLine, proto: Option<u8>) -> Result<usize, DropReason> {
     let (header, _) = ipv6::Header::ref_from_prefix(bytes).map_err(|_| DropReason::TunnelHeader)?;
-    if bytes.len() == ipv6::HEADER_LEN {
-        if header.next_header != carrier.proto() {
-            return Err(DropReason::TunnelHeader);
-        }
-    } else {
-        check_extensions(&bytes[ipv6::HEADER_LEN..], header.next_header, carrier.proto())?;
+    if let Some(proto) = proto {
+        check_extensions(&bytes[ipv6::HEADER_LEN..], header.next_header, proto)?;
     }
     let class = (header.version_class_label.get() >> 20) as u8;
     *tunnel = TunnelLine { ipv6_src: header.src, ipv6_dst: header.dst, ..blank(class, header.hop_limit) };

@@ -2,6 +2,7 @@
 
 use super::contract::{Carrier, Kind};
 use super::ecn;
+use super::sequence::Moment;
 use crate::packet::buffer::{NONE, PACKET_LEN_MAX};
 use crate::packet::{DropReason, Packet, PacketFlags};
 use crate::wire::checksum::{Sum, pseudo_v4, pseudo_v6, udp_sent};
@@ -32,6 +33,18 @@ impl Inherit {
     pub const NONE: Inherit = Inherit { dscp: false, ecn: false, ttl: false, df: false };
 }
 
+/// Where the flow label of an outer IPv6 header comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FlowLabel {
+    /// The template.
+    #[default]
+    Fixed,
+    /// The inner packet; 0 if that is not IPv6.
+    Inner,
+    /// The hash of the inner packet's flow (RFC 6438), so that routers spread the flows of a tunnel over their paths.
+    Hash,
+}
+
 /// Outer headers, ready but for what differs from packet to packet.
 ///
 /// *Thread-safety.* Shared by all workers.
@@ -51,7 +64,8 @@ pub struct Template {
     inherit: Inherit,
     /// Where four bytes hold the identifier.
     id_at: Option<u16>,
-    /// Untagged IPv4 and UDP without a checksum, at most 64 bytes, and nothing comes from the inner packet: as most tunnels are.
+    label: FlowLabel,
+    /// Untagged IPv4 and UDP without a checksum, at most 64 bytes, and nothing else is to be filled in: as most tunnels are.
     is_usual: bool,
 }
 
@@ -67,8 +81,12 @@ pub enum TemplateError {
 }
 
 impl Template {
-    /// A template of `header`: Ethernet, up to two VLAN tags, IPv4 or IPv6, what carries the kind, and the kind's own header, in which
-    /// lengths and checksums do not matter. A UDP checksum that is not 0 is computed for each packet.
+    /// A template of `header`: Ethernet, up to two VLAN tags, IPv4 or IPv6 (where hop-by-hop and destination options may follow), what
+    /// carries the kind, and the kind's own header, in which lengths and checksums do not matter. A UDP checksum that is not 0 is computed
+    /// for each packet, and so is what the flags of the kind's own header announce: GRE's checksum, sequence numbers.
+    ///
+    /// In headers of SRv6 the flow label says where the packets' labels come from, as in Open vSwitch: 0 from the inner packet, 1 that they
+    /// are 0, 2 from the flow's hash.
     ///
     /// # Errors
     /// See [`TemplateError`].
@@ -80,24 +98,38 @@ impl Template {
         let mut header: Box<[u8]> = header.into();
         let carrier = kind.carrier();
         let is_v6 = ethertype == ethernet::IPV6;
+        let mut label = FlowLabel::Fixed;
         let bytes = &mut header[l3..];
         let (l4, ip_sum, pseudo) = if is_v6 {
-            let (ip, _) = ipv6::Header::mut_from_prefix(bytes).map_err(|_| TemplateError::Lacks("an IPv6 header"))?;
+            let (ip, rest) =
+                ipv6::Header::mut_from_prefix(bytes).map_err(|_| TemplateError::Lacks("an IPv6 header"))?;
             ip.payload_len.set(0);
-            if ip.version_class_label.get() >> 28 != 6 {
+            let first = ip.version_class_label.get();
+            if first >> 28 != 6 {
                 return Err(TemplateError::Lacks("the version 6 of their IPv6 header"));
             }
-            if ip.next_header != carrier.proto() {
-                return Err(TemplateError::Lacks("the protocol of the tunnel in the IP header"));
+            if kind == Kind::Srv6 {
+                label = match first & ipv6::LABEL_MASK {
+                    0 => FlowLabel::Inner,
+                    2 => FlowLabel::Hash,
+                    _ => FlowLabel::Fixed,
+                };
+                ip.version_class_label.set(first & !ipv6::LABEL_MASK);
             }
-            let pseudo = pseudo_v6(&ip.src, &ip.dst, carrier.proto(), 0);
-            (l3 + ipv6::HEADER_LEN, Sum::default(), pseudo)
+            match carrier.proto() {
+                Some(proto) => {
+                    let len = len_of_options(rest, ip.next_header, proto)
+                        .ok_or(TemplateError::Lacks("the protocol of the tunnel in the IP header"))?;
+                    (l3 + ipv6::HEADER_LEN + len, Sum::default(), pseudo_v6(&ip.src, &ip.dst, proto, 0))
+                }
+                None => (header.len(), Sum::default(), Sum::default()),
+            }
         } else {
             let (ip, _) = ipv4::Header::mut_from_prefix(bytes).map_err(|_| TemplateError::Lacks("an IPv4 header"))?;
             if ip.version_ihl != 0x45 {
                 return Err(TemplateError::Lacks("an IPv4 header without options"));
             }
-            if ip.proto != carrier.proto() {
+            if Some(ip.proto) != carrier.proto() {
                 return Err(TemplateError::Lacks("the protocol of the tunnel in the IP header"));
             }
             ip.total_len.set(0);
@@ -106,23 +138,26 @@ impl Template {
             (l3 + ipv4::HEADER_LEN, Sum::default().bytes(&bytes[..ipv4::HEADER_LEN]).folded(), pseudo)
         };
         let mut udp_sum = None;
-        if carrier == Carrier::Udp {
-            let (udp, rest) =
-                udp::Header::mut_from_prefix(&mut header[l4..]).map_err(|_| TemplateError::Lacks("a UDP header"))?;
-            if udp.checksum.get() != 0 {
-                udp_sum = Some(pseudo);
+        let own = match carrier {
+            Carrier::Udp => {
+                let (udp, rest) = udp::Header::mut_from_prefix(&mut header[l4..])
+                    .map_err(|_| TemplateError::Lacks("a UDP header"))?;
+                if udp.checksum.get() != 0 {
+                    udp_sum = Some(pseudo);
+                }
+                udp.len.set(0);
+                udp.checksum.set(0);
+                rest
             }
-            udp.len.set(0);
-            udp.checksum.set(0);
-            if rest.len() < kind.len_min() {
-                return Err(TemplateError::Lacks("the tunnel's own header"));
-            }
-        }
-        let own = l4 + if carrier == Carrier::Udp { udp::HEADER_LEN } else { 0 };
-        let id_at = header.get(own..).and_then(|header| kind.id_at(header)).map(|at| (own + at) as u16);
+            Carrier::Ip(_) => &mut header[l4..],
+            Carrier::Ipv6 => &mut header[l3..],
+        };
+        kind.check(own).map_err(TemplateError::Lacks)?;
+        let (id_at, own_len) = (kind.id_at(own), own.len());
+        let id_at = id_at.map(|at| (header.len() - own_len + at) as u16);
         let (first, last) = SOURCE_PORTS;
-        let at = (l3, l4, is_v6, carrier, header.len() <= USUAL_MAX);
-        let is_usual = at == (USUAL_L3, USUAL_L4, false, Carrier::Udp, true) && udp_sum.is_none();
+        let at = (l3, l4, is_v6, header.len() <= USUAL_MAX, matches!(kind, Kind::Vxlan | Kind::Geneve));
+        let is_usual = at == (USUAL_L3, USUAL_L4, false, true, true) && udp_sum.is_none();
         Ok(Template {
             kind,
             header,
@@ -134,6 +169,7 @@ impl Template {
             source_ports: (first, last - first + 1),
             inherit: Inherit::NONE,
             id_at,
+            label,
             is_usual,
         })
     }
@@ -150,6 +186,13 @@ impl Template {
     pub fn with_inherit(mut self, inherit: Inherit) -> Template {
         self.inherit = inherit;
         self.is_usual &= inherit == Inherit::NONE;
+        self
+    }
+
+    /// The same with flow labels from elsewhere. IPv4 has none.
+    #[must_use]
+    pub fn with_flow_label(mut self, label: FlowLabel) -> Template {
+        self.label = label;
         self
     }
 
@@ -175,20 +218,26 @@ impl Template {
         self.header.is_empty()
     }
 
-    /// Puts the headers in front of `packet`, whose own offsets are known. `entropy` is a hash of its flow: it chooses the source port. `id`
-    /// takes the place of the template's identifier, see [`Kind::id_bytes`]; a header without one stays without.
+    /// Puts the headers in front of `packet`, whose own offsets are known. `entropy` is a hash of its flow: it chooses the source port,
+    /// or the flow label. `id` takes the place of the template's identifier, see [`Kind::id_bytes`]; a header without one stays without.
     ///
     /// # Errors
     /// [`DropReason::NoHeadroom`] without [`Template::len`] bytes of it, [`DropReason::TxTooLong`] for a packet that would be longer than
     /// an IP packet can be; nothing is changed then.
     #[inline(always)]
-    pub fn push(&self, packet: &mut Packet, entropy: u32, id: Option<[u8; 4]>) -> Result<(), DropReason> {
+    pub fn push(
+        &self,
+        packet: &mut Packet,
+        entropy: u32,
+        id: Option<[u8; 4]>,
+        moment: Moment<'_>,
+    ) -> Result<(), DropReason> {
         let (len, l3) = (self.header.len(), self.l3 as usize);
         let total = packet.len() + len - l3;
         if total > PACKET_LEN_MAX - l3 {
             return Err(DropReason::TxTooLong);
         }
-        let port = self.source_ports.0 + (u64::from(entropy) * u64::from(self.source_ports.1) >> 32) as u16;
+        let port = self.source_ports.0 + ((u64::from(entropy) * u64::from(self.source_ports.1)) >> 32) as u16;
         if self.is_usual {
             if !packet.push_front(len) {
                 return Err(DropReason::NoHeadroom);
@@ -205,7 +254,8 @@ impl Template {
                 head[38..40].copy_from_slice(&(total - ipv4::HEADER_LEN as u16).to_be_bytes());
             }
         } else {
-            let inherited = if self.inherit == Inherit::NONE { None } else { self.inherited(packet) };
+            let inherits = self.inherit != Inherit::NONE || self.label == FlowLabel::Inner;
+            let inherited = if inherits { self.inherited(packet) } else { None };
             if !packet.push_front(len) {
                 return Err(DropReason::NoHeadroom);
             }
@@ -214,7 +264,7 @@ impl Template {
             if let Some(id) = id {
                 self.place(header, id);
             }
-            self.fill(header, inner, total, port, inherited);
+            self.fill(header, inner, total, port, entropy, inherited, moment);
         }
         packet.l2_5 = NONE;
         packet.l3 = self.l3;
@@ -234,50 +284,77 @@ impl Template {
 
     /// Fills in what differs from packet to packet.
     #[inline(never)]
-    fn fill(&self, header: &mut [u8], inner: &[u8], total: usize, port: u16, inherited: Option<Inherited>) {
-        let (ip, segment) = header[self.l3 as usize..].split_at_mut((self.l4 - self.l3) as usize);
+    #[expect(clippy::too_many_arguments, reason = "all are what differs")]
+    fn fill(
+        &self,
+        header: &mut [u8],
+        inner: &[u8],
+        total: usize,
+        port: u16,
+        entropy: u32,
+        inherited: Option<Inherited>,
+        moment: Moment<'_>,
+    ) {
+        let (front, segment) = header.split_at_mut(self.l4 as usize);
+        let ip = &mut front[self.l3 as usize..];
         if self.is_v6 {
-            if let Ok((header, _)) = ipv6::Header::mut_from_prefix(ip) {
-                header.payload_len.set((total - ipv6::HEADER_LEN) as u16);
-                if let Some(inherited) = inherited {
-                    let word = header.version_class_label.get();
-                    let class = inherited.tos(self.inherit, (word >> 20) as u8);
-                    header.version_class_label.set(word & !(0xff << 20) | u32::from(class) << 20);
-                    if self.inherit.ttl {
-                        header.hop_limit = inherited.ttl;
-                    }
-                }
-            }
-        } else if let Ok((header, _)) = ipv4::Header::mut_from_prefix(ip) {
-            header.total_len.set(total as u16);
-            header.checksum.set(self.ip_sum.finish_with(total as u16));
-            if let Some(inherited) = inherited {
-                header.tos = inherited.tos(self.inherit, header.tos);
-                if self.inherit.ttl {
-                    header.ttl = inherited.ttl;
-                }
-                if self.inherit.df {
-                    let flags = header.fragment.get() & !ipv4::FLAG_DF;
-                    header.fragment.set(flags | if inherited.df { ipv4::FLAG_DF } else { 0 });
-                }
-                header.checksum.set(0);
-                let sum = crate::wire::checksum::of(ip);
-                ip[10..12].copy_from_slice(&sum.to_be_bytes());
-            }
+            self.fill_v6(ip, total, entropy, inherited);
+        } else {
+            self.fill_v4(ip, total, inherited);
         }
         match self.kind.carrier() {
             Carrier::Udp => {
-                let len = total - (self.l4 - self.l3) as usize;
-                let Ok((udp, _)) = udp::Header::mut_from_prefix(segment) else { return };
-                udp.src.set(port);
-                udp.len.set(len as u16);
+                let Some((udp, own)) = segment.split_first_chunk_mut::<{ udp::HEADER_LEN }>() else { return };
+                self.kind.fill(own, inner, moment);
+                let len = (total - (self.l4 - self.l3) as usize) as u16;
+                udp[..2].copy_from_slice(&port.to_be_bytes());
+                udp[4..6].copy_from_slice(&len.to_be_bytes());
                 if let Some(pseudo) = self.udp_sum {
-                    let sum = pseudo.word(len as u16).both(segment, inner);
+                    let sum = pseudo.word(len).both(segment, inner);
                     segment[udp::CHECKSUM_AT..udp::HEADER_LEN].copy_from_slice(&udp_sent(sum.finish()).to_be_bytes());
                 }
             }
-            Carrier::Ip(_) => {}
+            Carrier::Ip(_) => self.kind.fill(segment, inner, moment),
+            Carrier::Ipv6 => {}
         }
+    }
+
+    fn fill_v6(&self, ip: &mut [u8], total: usize, entropy: u32, inherited: Option<Inherited>) {
+        let Ok((header, _)) = ipv6::Header::mut_from_prefix(ip) else { return };
+        header.payload_len.set((total - ipv6::HEADER_LEN) as u16);
+        let mut word = header.version_class_label.get();
+        let label = match self.label {
+            FlowLabel::Fixed => word,
+            FlowLabel::Inner => inherited.map_or(0, |inherited| inherited.label),
+            FlowLabel::Hash => entropy,
+        };
+        word = word & !ipv6::LABEL_MASK | label & ipv6::LABEL_MASK;
+        if let Some(inherited) = inherited {
+            let class = inherited.tos(self.inherit, (word >> 20) as u8);
+            word = word & !(0xff << 20) | u32::from(class) << 20;
+            if self.inherit.ttl {
+                header.hop_limit = inherited.ttl;
+            }
+        }
+        header.version_class_label.set(word);
+    }
+
+    fn fill_v4(&self, ip: &mut [u8], total: usize, inherited: Option<Inherited>) {
+        let Ok((header, _)) = ipv4::Header::mut_from_prefix(ip) else { return };
+        header.total_len.set(total as u16);
+        header.checksum.set(self.ip_sum.finish_with(total as u16));
+        let Some(inherited) = inherited else { return };
+        header.tos = inherited.tos(self.inherit, header.tos);
+        if self.inherit.ttl {
+            header.ttl = inherited.ttl;
+        }
+        if self.inherit.df {
+            let flags = header.fragment.get() & !ipv4::FLAG_DF;
+            header.fragment.set(flags | if inherited.df { ipv4::FLAG_DF } else { 0 });
+        }
+        header.checksum.set(0);
+        let sum = crate::wire::checksum::of(ip);
+        ip[10..12].copy_from_slice(&sum.to_be_bytes());
     }
 
     /// What the inner packet has to say for the outer header; `None` if it is not IP.
@@ -297,11 +374,12 @@ impl Template {
             ethernet::IPV4 => {
                 let (header, _) = ipv4::Header::ref_from_prefix(&bytes[l3..]).ok()?;
                 let df = header.fragment.get() & ipv4::FLAG_DF != 0;
-                Some(Inherited { tos: tos(ethertype)?, ttl: header.ttl, df })
+                Some(Inherited { tos: tos(ethertype)?, ttl: header.ttl, df, label: 0 })
             }
             ethernet::IPV6 => {
                 let (header, _) = ipv6::Header::ref_from_prefix(&bytes[l3..]).ok()?;
-                Some(Inherited { tos: tos(ethertype)?, ttl: header.hop_limit, df: true })
+                let label = header.version_class_label.get() & ipv6::LABEL_MASK;
+                Some(Inherited { tos: tos(ethertype)?, ttl: header.hop_limit, df: true, label })
             }
             _ => None,
         }
@@ -319,6 +397,7 @@ struct Inherited {
     tos: u8,
     ttl: u8,
     df: bool,
+    label: u32,
 }
 
 impl Inherited {
@@ -327,6 +406,19 @@ impl Inherited {
         let mark = if inherit.ecn { ecn::outer(self.tos) } else { fixed & ecn::MASK };
         dscp | mark
     }
+}
+
+/// Length of the hop-by-hop and destination options at the start of `bytes`, the first of which is a header of type `next`, in front of
+/// `proto`; `None` if that does not follow. Headers that would have to be computed for each packet, or that change its destination, are
+/// none of these.
+fn len_of_options(bytes: &[u8], mut next: u8, proto: u8) -> Option<usize> {
+    let mut at = 0;
+    while next == ip::HOP_BY_HOP || next == ip::DESTINATION_OPTIONS {
+        let [following, units] = *bytes.get(at..)?.first_chunk()?;
+        at += (usize::from(units) + 1) * 8;
+        next = following;
+    }
+    (next == proto && at <= bytes.len()).then_some(at)
 }
 
 /// Copies `from`, of 32 to [`USUAL_MAX`] bytes, to the front of `to`: in two moves that may overlap. A call of `memcpy` would cost as much

@@ -45,7 +45,7 @@ pub(super) fn open(bytes: &[u8], options: &Options, tunnel: &mut TunnelLine) -> 
     tunnel.id = U64::new(word >> 8 & 0xff_ffff);
     tunnel.flags |= TUNNEL_KEY;
     if word >> 32 == u64::from(I) && word & 0xff == 0 {
-        return Ok(Opened { len: LEN, layer3: None });
+        return Ok(Opened::new(LEN, None));
     }
     extended(word, options, tunnel)
 }
@@ -83,7 +83,7 @@ fn extended(word: u64, options: &Options, tunnel: &mut TunnelLine) -> Result<Ope
     if flags != 0 {
         return Err(DropReason::TunnelHeader);
     }
-    Ok(Opened { len: LEN, layer3 })
+    Ok(Opened::new(LEN, layer3))
 }
 
 /// Appends the header for what `tunnel` says. `layer3` is the EtherType of an inner packet without Ethernet header.

@@ -187,6 +187,9 @@ fn a_packet_may_come_through_a_pipe() {
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     let compact: String = hex.chars().filter(|c| !c.is_whitespace()).collect();
     assert_eq!(crate::text(&output.stdout), explain(&[&compact]));
+    let nothing = command(&["explain", "-", "--flows", FLOWS]).stdin(Stdio::null()).output().unwrap();
+    assert!(!nothing.status.success() && nothing.stdout.is_empty());
+    assert_eq!(crate::text(&nothing.stderr), "wye: the packet: standard input is empty\n");
 }
 
 #[test]

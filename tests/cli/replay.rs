@@ -157,3 +157,38 @@ fn who_interrupts_finds_nothing_half_made() {
     assert_eq!((output.status.code(), scratch.names()), (Some(1), Vec::new()));
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "wye: interrupted; nothing was written\n");
 }
+
+/// A pcapng file of so many interfaces, with one packet, on the last.
+fn pcapng(interfaces: u32) -> Vec<u8> {
+    let block = |kind: u32, body: &[u8]| {
+        let len = (body.len() as u32 + 12).to_le_bytes();
+        [&kind.to_le_bytes(), &len[..], body, &len].concat()
+    };
+    let mut section = 0x1a2b_3c4d_u32.to_le_bytes().to_vec();
+    section.extend([1, 0, 0, 0]);
+    section.extend([0xff; 8]);
+    let mut file = block(0x0a0d_0d0a, &section);
+    (0..interfaces).for_each(|_| file.extend(block(1, &[1, 0, 0, 0, 0, 0, 0, 0])));
+    let mut packet: Vec<u8> = [interfaces - 1, 0, 0, 60, 60].iter().flat_map(|n| n.to_le_bytes()).collect();
+    packet.extend([0x55; 60]);
+    file.extend(block(6, &packet));
+    file
+}
+
+#[test]
+fn a_trace_of_more_interfaces_than_there_are_ports_is_named() {
+    let scratch = Scratch::new("interfaces");
+    let flows = scratch.file("flows.txt", "in_port(4096), actions:5000\n");
+    let trace = |interfaces| scratch.file("t.pcapng", pcapng(interfaces));
+    let report = wye_ok(&["replay", &trace(4095), "--flows", &flows, "--in-port", "2", "--json"]);
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!((&report["packets_in"], &report["fates"]["transmitted"]), (&1.into(), &1.into()));
+    let many = trace(4097);
+    for (in_port, what) in [
+        ("1", "4096: the datapath has its maximum of 4096 ports"),
+        ("65000", "65536: port number 65536 is out of range"),
+    ] {
+        let error = wye_err(&["replay", &many, "--flows", &flows, "--in-port", in_port]);
+        assert!(error.contains(&format!("{many}: packets come in on port {what}")), "{error}");
+    }
+}

@@ -76,3 +76,26 @@ fn run_needs_a_configuration_unless_it_shows_one() {
     assert!(wye_err(&["run"]).contains("<CONFIG>"));
     assert!(wye_err(&["run", "--sample-config", "x.toml"]).contains("--sample-config"));
 }
+
+#[test]
+fn check_refuses_what_a_run_would_refuse() {
+    let path = std::env::temp_dir().join(format!("wye-run-check-{}", std::process::id()));
+    let name = path.to_str().unwrap();
+    let port = "[[port]]\nname = 'a'\nkind = 'tap'\n";
+    for (text, message) in [
+        (format!("[workers]\ncores = [1023]\n{port}"), "workers: cores: cannot run on core 1023: "),
+        (format!("[workers]\ncores = [0, 0]\n{port}"), "workers: cores names core 0 twice"),
+        (format!("{port}trunk = []\n"), "trunk = []"),
+        (format!("control = '/{}'\n{port}", "x".repeat(107)), "control: no path for a Unix socket"),
+        (port.replace("'a'", "'a b'"), "interface: \"a b\" is not an interface name"),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        for args in [&["run", "--check", name][..], &["run", name]] {
+            let error = wye_err(args);
+            assert!(error.contains(name) && error.contains(message), "{error}");
+        }
+    }
+    std::fs::write(&path, format!("[workers]\ncores = [0]\n{port}")).unwrap();
+    assert_eq!(wye_ok(&["run", "--check", name]), format!("{name}: 1 ports, 1 workers\n"));
+    std::fs::remove_file(path).unwrap();
+}

@@ -43,11 +43,20 @@ fn share(test: &'static str, kind: &'static str) {
             let port = lan.switch.port(of);
             port["rx_packets_of_queue"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).collect()
         };
-        let (before, sent_before) = (received("p1"), number(&lan.switch.port("p2"), "tx_packets"));
+        let sent = || number(&lan.switch.port("p2"), "tx_packets");
+        // What a queue counted is told with up to a tenth of a second's delay, by each worker for itself: the ping may not be in yet.
+        let (mut before, mut sent_before) = (Vec::new(), 0);
+        await_that("the counters rest", || {
+            let last = (std::mem::replace(&mut before, received("p1")), std::mem::replace(&mut sent_before, sent()));
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            last == (before.clone(), sent_before)
+        });
         let mut sender = lan.hosts[0].play(test, &address(4, 2));
         assert!(sender.wait().unwrap().success());
         let all = DATAGRAMS * FLOWS;
-        await_that("every datagram has gone out", || number(&lan.switch.port("p2"), "tx_packets") >= sent_before + all);
+        await_that("every datagram has gone out", || sent() >= sent_before + all);
+        let came_in = || received("p1").iter().sum::<u64>() >= before.iter().sum::<u64>() + all;
+        await_that("every datagram has come in", came_in);
         let now = received("p1");
         let came: Vec<u64> = now.iter().zip(&before).map(|(now, before)| now - before).collect();
         assert_eq!(came.len(), 2);

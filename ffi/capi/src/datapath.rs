@@ -18,8 +18,8 @@ use crate::fork::ForkMark;
 use crate::log::{Log, WYE_LOG_ERROR, wye_log_fn};
 use crate::stats::Corrections;
 use crate::status::{Fault, Outcome, WYE_E_BUSY, WYE_E_FORKED, WYE_E_PANIC, WYE_E_TIMED_OUT, wye_error, wye_status};
+use crate::turn::Turns;
 use crate::upcall::Dispatcher;
-use crate::worker::Turns;
 
 /// Settings of a datapath. Zero is each field's default.
 #[repr(C)]
@@ -249,7 +249,7 @@ pub extern "C" fn wye_datapath_quiesce(
     error: Option<&mut MaybeUninit<*mut wye_error>>,
 ) -> wye_status {
     on_datapath(datapath, error, Intent::Drain, |inner| {
-        if crate::worker::is_inside_worker() {
+        if crate::turn::is_inside_worker() {
             return Err(Fault::new(WYE_E_BUSY, "a callback cannot wait for itself"));
         }
         let began = Instant::now();

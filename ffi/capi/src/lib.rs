@@ -7,6 +7,7 @@
 
 mod boundary;
 mod fork;
+mod turn;
 
 // In the order of the header.
 pub mod version;

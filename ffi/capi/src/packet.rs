@@ -51,7 +51,7 @@ pub enum wye_drop {
     WYE_DROP_NO_OUTPUT = 1,
     /// An explicit `drop` action.
     WYE_DROP_EXPLICIT = 2,
-    /// No flow matched and no upcall handler is set, or the flow was removed while the packet's burst was carried.
+    /// No flow matched and no upcall handler is set.
     WYE_DROP_MISS = 3,
     /// The upcall handler answered "drop".
     WYE_DROP_UPCALL_REFUSED = 4,
@@ -89,6 +89,22 @@ pub enum wye_drop {
     WYE_DROP_STORM = 20,
     /// The engine shuts down or was poisoned by a caught panic.
     WYE_DROP_SHUTDOWN = 21,
+    /// A tunnel packet whose outer or tunnel header is cut off, contradicts itself, or has a version or flags that are not in use.
+    WYE_DROP_TUNNEL_HEADER = 22,
+    /// A tunnel packet whose outer checksum is wrong, or missing where it must not be.
+    WYE_DROP_TUNNEL_CHECKSUM = 23,
+    /// A fragment of a tunnel packet: it would have to be reassembled first.
+    WYE_DROP_TUNNEL_FRAGMENT = 24,
+    /// A tunnel packet with an option or extension header that must be understood and is not.
+    WYE_DROP_TUNNEL_OPTION = 25,
+    /// A tunnel packet marked "congestion experienced" around one whose transport cannot be told.
+    WYE_DROP_TUNNEL_ECN = 26,
+    /// `tnl_pop` or `encap` with a tunnel that does not exist.
+    WYE_DROP_UNKNOWN_TUNNEL = 27,
+    /// `encap` into a tunnel whose way is not known.
+    WYE_DROP_UNRESOLVED = 28,
+    /// `encap` of a packet that is too long for the tunnel's way.
+    WYE_DROP_TOO_BIG = 29,
 }
 
 /// Counters that `wye_counters.drops` has room for: reasons that later versions add find theirs there.
@@ -362,7 +378,7 @@ pub extern "C" fn wye_drop_name(reason: u16) -> *const core::ffi::c_char {
 const _: () =
     assert!(PACKET_LEN_MAX == 65_535 && DropReason::COUNT <= WYE_DROPS_MAX && NAMES.len() == DropReason::COUNT);
 
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 30] = [
     "rx_invalid\0",
     "no_output\0",
     "explicit\0",
@@ -385,6 +401,14 @@ const NAMES: [&str; 22] = [
     "no_destination\0",
     "storm\0",
     "shutdown\0",
+    "tunnel_header\0",
+    "tunnel_checksum\0",
+    "tunnel_fragment\0",
+    "tunnel_option\0",
+    "tunnel_ecn\0",
+    "unknown_tunnel\0",
+    "unresolved\0",
+    "too_big\0",
 ];
 
 #[cfg(test)]
@@ -416,6 +440,14 @@ mod tests {
             wye_drop::WYE_DROP_NO_DESTINATION,
             wye_drop::WYE_DROP_STORM,
             wye_drop::WYE_DROP_SHUTDOWN,
+            wye_drop::WYE_DROP_TUNNEL_HEADER,
+            wye_drop::WYE_DROP_TUNNEL_CHECKSUM,
+            wye_drop::WYE_DROP_TUNNEL_FRAGMENT,
+            wye_drop::WYE_DROP_TUNNEL_OPTION,
+            wye_drop::WYE_DROP_TUNNEL_ECN,
+            wye_drop::WYE_DROP_UNKNOWN_TUNNEL,
+            wye_drop::WYE_DROP_UNRESOLVED,
+            wye_drop::WYE_DROP_TOO_BIG,
         ];
         assert_eq!(here.len(), DropReason::COUNT);
         for (here, engine) in here.iter().zip(DropReason::ALL) {

@@ -12,7 +12,7 @@ use core::cell::Cell;
 use core::ffi::c_void;
 use core::mem::{MaybeUninit, offset_of};
 use core::panic::AssertUnwindSafe;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::panic::catch_unwind;
@@ -40,6 +40,7 @@ use crate::status::{
     Fault, Outcome, WYE_E_BUSY, WYE_E_EXISTS, WYE_E_IO, WYE_E_MATCHED, WYE_E_NOT_FOUND, WYE_E_PANIC, WYE_E_UNSUPPORTED,
     wye_error, wye_status,
 };
+use crate::turn::{Claim, Turn, Turns};
 use crate::upcall::{
     Attributes, Parked, WYE_ANSWER_INSTALL, WYE_VERDICT_DONE, WYE_VERDICT_DROP, WYE_VERDICT_EXECUTE, wye_answer,
     wye_queued_upcall, wye_upcall,
@@ -127,43 +128,9 @@ impl Handle for wye_worker {
     }
 }
 
-/// What others may know of a worker.
-///
-/// *Thread-safety.* Atomics.
-#[derive(Debug, Default)]
-pub(crate) struct Turns {
-    /// Calls that this worker is inside of.
-    depth: AtomicU32,
-    /// How often it has left the outermost one.
-    left: AtomicU64,
-    /// Upcalls refused, of this worker alone.
-    refused: AtomicU64,
-    /// Upcalls lost, of this worker alone.
-    lost: AtomicU64,
-}
-
-impl Turns {
-    /// Something to ask `has_passed` with.
-    pub(crate) fn ticket(&self) -> u64 {
-        self.left.load(Ordering::SeqCst)
-    }
-
-    /// Whether the call that the worker was in when the ticket was drawn, if any, is over.
-    pub(crate) fn has_passed(&self, ticket: u64) -> bool {
-        self.left.load(Ordering::SeqCst) != ticket || self.depth.load(Ordering::SeqCst) == 0
-    }
-}
-
 thread_local! {
     /// The worker whose engine runs on this thread; the engine's handler has no other way to know.
     static CURRENT: Cell<*const wye_worker> = const { Cell::new(core::ptr::null()) };
-    /// Calls of workers that this thread is inside of.
-    static INSIDE: Cell<u32> = const { Cell::new(0) };
-}
-
-/// True in a callback of any worker.
-pub(crate) fn is_inside_worker() -> bool {
-    INSIDE.get() != 0
 }
 
 /// Calls `f` with the worker whose engine runs on this thread.
@@ -187,27 +154,6 @@ impl<'a> Current<'a> {
 impl Drop for Current<'_> {
     fn drop(&mut self) {
         CURRENT.set(self.before);
-    }
-}
-
-/// Marks that a call is under way.
-struct Turn<'a>(&'a Turns);
-
-impl<'a> Turn<'a> {
-    fn begin(turns: &'a Turns) -> Self {
-        INSIDE.set(INSIDE.get() + 1);
-        turns.depth.fetch_add(1, Ordering::SeqCst);
-        Turn(turns)
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        if self.0.depth.load(Ordering::Relaxed) == 1 {
-            self.0.left.fetch_add(1, Ordering::SeqCst);
-        }
-        self.0.depth.fetch_sub(1, Ordering::SeqCst);
-        INSIDE.set(INSIDE.get() - 1);
     }
 }
 
@@ -430,7 +376,14 @@ impl wye_worker {
         }
     }
 
+    /// Begins a call that carries packets; refused before it has touched any.
+    fn begin(&self) -> Outcome<Turn<'_>> {
+        // Nested in `transmit`, that is: else this thread does not have the engine.
+        Turn::begin(&self.turns, || matches!(self.engine.try_lock(), Err(TryLockError::WouldBlock)))
+    }
+
     fn with_engine<R>(&self, f: impl FnOnce(&mut Engine) -> R) -> Outcome<R> {
+        let _claim = Claim::new(&self.turns)?;
         let mut engine = match self.engine.try_lock() {
             Ok(engine) => engine,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -791,8 +744,8 @@ pub unsafe extern "C" fn wye_worker_new(
     })
 }
 
-/// Frees a worker; NULL is legal. Takes the handle. Its counts stay in the datapath's statistics. From inside one of its own callbacks it does
-/// nothing but write a line to the log.
+/// Frees a worker; NULL is legal. Takes the handle. Its counts stay in the datapath's statistics. While a call of the worker is under way, as in
+/// its callbacks, it does nothing but write a line to the log.
 ///
 /// The owning thread. Takes the control lock. Since 0.1.
 ///
@@ -802,7 +755,7 @@ pub unsafe extern "C" fn wye_worker_new(
 pub unsafe extern "C" fn wye_worker_free(worker: *mut wye_worker) {
     // SAFETY: as this function's contract.
     if let Ok(w) = boundary::live(unsafe { worker.as_ref() }) {
-        if w.turns.depth.load(Ordering::SeqCst) != 0 {
+        if w.turns.is_used() {
             w.inner.log.line(WYE_LOG_ERROR, "wye_worker_free: the worker is in use, it is not freed");
             return;
         }
@@ -842,7 +795,7 @@ pub unsafe extern "C" fn wye_worker_process(
             return Err(Fault::invalid("a packet is NULL or misaligned"));
         }
         guarded(&worker.inner, Intent::Change, |_| {
-            let _turn = Turn::begin(&worker.turns);
+            let _turn = worker.begin()?;
             packets.chunks(BURST_MAX).try_for_each(|chunk| {
                 // SAFETY: as this function's contract.
                 unsafe { worker.burst(chunk, Work::Process, now_ns, false) }
@@ -865,10 +818,10 @@ pub extern "C" fn wye_worker_poll(
     boundary::call(None, || {
         let worker = boundary::live(worker)?;
         guarded(&worker.inner, Intent::Change, |_| {
-            if worker.turns.depth.load(Ordering::Relaxed) != 0 {
+            let turn = worker.begin()?;
+            if turn.is_nested() {
                 return Err(Fault::new(WYE_E_BUSY, "the worker is in a callback just now"));
             }
-            let _turn = Turn::begin(&worker.turns);
             let polled = worker.with_engine(|engine| worker.poll_ports(engine, Nanos(now_ns)))?;
             let delivered = worker.deliver(now_ns);
             let n = polled?;
@@ -948,7 +901,7 @@ pub unsafe extern "C" fn wye_worker_execute(
             actions.push(Action::Set(SetField::SkbMark(Masked::<u32>::none())));
         }
         guarded(&worker.inner, Intent::Change, |_| {
-            let _turn = Turn::begin(&worker.turns);
+            let _turn = worker.begin()?;
             // SAFETY: as this function's contract.
             unsafe { worker.burst(&[packet], Work::Execute(&actions), now_ns, keep) }
         })
@@ -980,15 +933,14 @@ pub unsafe extern "C" fn wye_worker_answer(
         let Some(entry) = entry.filter(|entry| entry.is_of(&worker.inner)) else {
             return Err(Fault::invalid("the upcall is of another datapath"));
         };
-        let upcall = entry.upcall.take();
+        let mut upcall = entry.upcall.take();
         // SAFETY: as this function's contract.
         unsafe { boundary::free(queued) };
-        let Some(upcall) = upcall else { return Ok(()) };
-        let request = upcall.request.as_deref().cloned();
-        let Upcall { packet, key, is_copy, .. } = upcall;
-        let parked = Parked { packet, key, request, retries: 0, answers: 0, is_copy };
-        guarded(&worker.inner, Intent::Change, |_| {
-            let _turn = Turn::begin(&worker.turns);
+        let answered = guarded(&worker.inner, Intent::Change, |_| {
+            let _turn = worker.begin()?;
+            let Some(Upcall { packet, key, is_copy, request }) = upcall.take() else { return Ok(()) };
+            let request = request.as_deref().cloned();
+            let parked = Parked { packet, key, request, retries: 0, answers: 0, is_copy };
             let outcome = match answer.verdict {
                 // SAFETY: as this function's contract.
                 WYE_VERDICT_EXECUTE => match unsafe { worker.read(answer, &parked, now_ns) } {
@@ -998,6 +950,61 @@ pub unsafe extern "C" fn wye_worker_answer(
                 _ => worker.finish(parked, Fate::Upcall),
             };
             outcome.and(worker.deliver(now_ns))
-        })
+        });
+        // Refused before it was looked at: poisoned, or busy.
+        if let Some(mut upcall) = upcall.filter(|_| !worker.inner.is_forked()) {
+            worker.inner.engine.free(&mut upcall.packet);
+        }
+        answered
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use core::ptr::null_mut;
+
+    use super::*;
+    use crate::datapath::{wye_datapath_config, wye_datapath_free, wye_datapath_new};
+    use crate::status::WYE_OK;
+    use crate::upcall::wye_upcall_pop;
+
+    #[test]
+    fn upcalls_that_a_poisoned_datapath_does_not_answer_give_their_buffers_back() {
+        // SAFETY: the structs are integers and pointers, what is written on success is used then, and each thing is freed once.
+        unsafe {
+            let mut config: wye_datapath_config = core::mem::zeroed();
+            config.size = size_of::<wye_datapath_config>() as u32;
+            (config.flows_max, config.pool_buffers) = (16, 64);
+            let (mut datapath, mut worker) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+            assert_eq!(wye_datapath_new(&config, Some(&mut datapath), None), WYE_OK);
+            let datapath = datapath.assume_init();
+            let mut ops: wye_worker_ops = core::mem::zeroed();
+            ops.size = size_of::<wye_worker_ops>() as u32;
+            assert_eq!(wye_worker_new(datapath.as_ref(), &ops, null_mut(), Some(&mut worker), None), WYE_OK);
+            let worker = worker.assume_init();
+            let inner = &(&*worker).inner;
+            let pool = inner.engine.pool();
+            let before = pool.available();
+            for _ in 0..3 {
+                let mut bytes = [0u8; 64];
+                let mut packet = wye_packet { buffer: bytes.as_mut_ptr(), capacity: 64, len: 64, ..wye_packet::EMPTY };
+                let list = [&raw mut packet];
+                assert_eq!(wye_worker_process(worker.as_ref(), list.as_ptr(), 1, 1), WYE_OK);
+            }
+            assert_eq!(pool.available(), before - 3);
+            inner.poison("a test");
+            for left in [2, 1, 0] {
+                let (mut queued, mut upcall) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+                assert_eq!(wye_upcall_pop(datapath.as_ref(), Some(&mut queued), Some(&mut upcall), None), WYE_OK);
+                let answer = wye_answer { verdict: WYE_VERDICT_EXECUTE, ..wye_answer::EMPTY };
+                let status = wye_worker_answer(worker.as_ref(), queued.assume_init(), Some(&answer), 2, None);
+                assert_eq!((status, pool.available()), (WYE_E_PANIC, before - left));
+            }
+            let (mut queued, mut upcall) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+            let none = wye_upcall_pop(datapath.as_ref(), Some(&mut queued), Some(&mut upcall), None);
+            assert_eq!(none, WYE_E_NOT_FOUND);
+            wye_worker_free(worker);
+            wye_datapath_free(datapath);
+        }
+    }
 }

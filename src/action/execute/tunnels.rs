@@ -1,14 +1,15 @@
 //! The executor's part in tunnels: outer headers on and off.
 
 use super::{Exec, Executor, Outside, Plain, Recirculated};
+use crate::action::tunnel::Pushed;
 use crate::action::{RECIRCULATIONS_MAX, tunnel};
 use crate::flow::FlowKey;
 use crate::flow::key::{LINE_OPTIONS, LINE_TUNNEL, LineSet};
 use crate::packet::{DropReason, Fate};
 use crate::port::driver::EXTRA_BASE;
-use crate::tunnel::{Obstacle, Template};
+use crate::tunnel::{Moment, Obstacle, Template};
 
-impl<O: Outside> Exec<'_, O> {
+impl<'a, O: Outside> Exec<'a, O> {
     /// Puts the outer headers of tunnel `number` in front of the packets, with identifier `id` if one is given, and sends them its way.
     #[inline(never)]
     pub(super) fn encap(&mut self, number: u32, id: Option<u32>, group: &mut [u16], mut plain: Plain) {
@@ -40,11 +41,18 @@ impl<O: Outside> Exec<'_, O> {
             }
         }
         let id = id.map(|id| tunnel.kind.id_bytes(id));
-        let n = self.tunnel_push(template, out_port, id, &mut group[..n], &mut plain);
+        let pushed = Pushed { out_port, id, moment: self.moment(number) };
+        let n = self.tunnel_push(template, pushed, &mut group[..n], &mut plain);
         match plain {
             Some(longest) => self.output_plain(out_port, &group[..n], longest),
             None => self.output(out_port, &group[..n]),
         }
+    }
+
+    /// What the headers of tunnel `number` get that comes from outside.
+    #[inline(always)]
+    pub(super) fn moment(&self, number: u32) -> Moment<'a> {
+        Moment { sequence: self.settings.sequences.of(number), now: self.settings.now }
     }
 
     #[cold]
@@ -58,8 +66,7 @@ impl<O: Outside> Exec<'_, O> {
     pub(super) fn tunnel_push(
         &mut self,
         template: &Template,
-        out_port: u32,
-        id: Option<[u8; 4]>,
+        pushed: Pushed<'_>,
         group: &mut [u16],
         plain: &mut Plain,
     ) -> usize {
@@ -78,13 +85,13 @@ impl<O: Outside> Exec<'_, O> {
         let mut done = 0;
         for &r in group.iter() {
             let Some(packet) = self.batch.get_mut(r as usize) else { break };
-            if tunnel::push(packet, template, out_port, id, extract).is_err() {
+            if tunnel::push(packet, template, pushed, extract).is_err() {
                 break;
             }
             done += 1;
         }
         if done < group.len() {
-            return done + self.tunnel_push_any(template, out_port, id, &mut group[done..], plain);
+            return done + self.tunnel_push_any(template, pushed, &mut group[done..], plain);
         }
         if let Some(longest) = plain {
             *longest += template.len();
@@ -96,13 +103,12 @@ impl<O: Outside> Exec<'_, O> {
     fn tunnel_push_any(
         &mut self,
         template: &Template,
-        out_port: u32,
-        id: Option<[u8; 4]>,
+        pushed: Pushed<'_>,
         group: &mut [u16],
         plain: &mut Plain,
     ) -> usize {
         let extract = self.settings.extract;
-        self.push(group, template.len(), plain, |p| tunnel::push(p, template, out_port, id, extract))
+        self.push(group, template.len(), plain, |p| tunnel::push(p, template, pushed, extract))
     }
 
     /// Gives packet `r` of the batch the rarer metadata that `key` has in `lines`; false if there is no place for it.

@@ -136,8 +136,8 @@ impl FlowFile {
     /// Sets up a datapath in which `in_ports` exist too. Its random numbers are the same every time.
     ///
     /// # Errors
-    /// What could not be set up, and its line.
-    pub fn load(&self, in_ports: &[u32]) -> Result<Loaded, String> {
+    /// What could not be set up, and its line; of `in_ports`, after `whose`.
+    pub fn load(&self, in_ports: &[u32], whose: &str) -> Result<Loaded, String> {
         let config = Config {
             flows_max: u32::try_from(self.flows.len()).unwrap_or(u32::MAX).max(1),
             pool_buffers: 4096,
@@ -148,13 +148,13 @@ impl FlowFile {
         let datapath = Datapath::new(config).map_err(|e| e.to_string())?;
         let add = |number: u32| {
             let entry = PortEntry { number, name: number.to_string().into(), packet_len_max: PACKET_LEN_MAX, up: true };
-            datapath.port_add(entry).map_err(|e| format!("port {number}: {e}"))
+            datapath.port_add(entry)
         };
-        for &number in in_ports.iter().filter(|number| !self.ports.contains_key(number)) {
-            add(number)?;
-        }
         for (&number, &line) in &self.ports {
-            add(number).map_err(|what| self.wrong(line, &what))?;
+            add(number).map_err(|e| self.wrong(line, &format!("port {number}: {e}")))?;
+        }
+        for &number in in_ports.iter().filter(|number| !self.ports.contains_key(number)) {
+            add(number).map_err(|e| format!("{whose}: packets come in on port {number}: {e}"))?;
         }
         for (line, id, config) in &self.meters {
             let set = datapath.meter_set(*id, config.clone(), START);
@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn what_cannot_be_loaded_is_told_with_file_and_line() {
         let file = |text: &str| FlowFile { name: "f".to_owned(), ..FlowFile::parse(text).unwrap() };
-        let error = |text: &str| file(text).load(&[1]).unwrap_err();
+        let error = |text: &str| file(text).load(&[1], "it").unwrap_err();
         assert_eq!(error("in_port(1), actions:2\n# again\nin_port(1), actions:3"), "f:3: the flow exists");
         let bands: String = (0..100).map(|i| format!(" {i} burst 1")).collect();
         let many = error(&format!("in_port(1), actions:2\nmeter 4 pps{bands}"));
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn ports_are_those_that_flows_and_bonds_name() {
         let text = "in_port(1), actions:2,clone(3),sample(sample=50%,actions(4))\nbond 7 8 9\n";
-        let loaded = FlowFile::parse(text).unwrap().load(&[1]).unwrap();
+        let loaded = FlowFile::parse(text).unwrap().load(&[1], "it").unwrap();
         let ports: Vec<u32> = (0..10).filter(|&n| loaded.datapath.ports().with_slot(n).is_some()).collect();
         assert_eq!(ports, [1, 2, 3, 4, 8, 9]);
         assert_eq!(loaded.lines.into_values().collect::<Vec<_>>(), [1]);

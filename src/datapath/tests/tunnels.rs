@@ -7,7 +7,7 @@ use super::*;
 use crate::flow::action::TunnelPush;
 use crate::flow::key::{TUNNEL_KEY, TunnelLine};
 use crate::testing::checksums;
-use crate::tunnel::{Kind, Options, Tunnel, geneve, vxlan};
+use crate::tunnel::{Kind, Options, Tunnel, geneve, gre, gtpu, vxlan};
 
 /// The port that tunnels come out of.
 const TUNNEL: u32 = 9;
@@ -20,7 +20,7 @@ fn outer(kind: Kind, id: u32) -> Vec<u8> {
     line.id.set(id.into());
     match kind {
         Kind::Vxlan => vxlan::write(&line, false, None, &mut header).unwrap(),
-        Kind::Geneve => geneve::write(&line, &[1, 2, 3, 1, 4, 5, 6, 7], None, &mut header).unwrap(),
+        _ => geneve::write(&line, &[1, 2, 3, 1, 4, 5, 6, 7], None, &mut header).unwrap(),
     }
     header
 }
@@ -82,6 +82,57 @@ fn what_is_pushed_is_popped_and_looked_up_by_what_the_outer_headers_said() {
         assert_eq!(run(&mut worker, &[bytes], &mut sink), [Fate::Dropped(DropReason::UnknownTunnel)]);
         assert_whole(&datapath);
     }
+}
+
+#[test]
+fn sequence_numbers_are_a_tunnels_whichever_flow_a_packet_is_of() {
+    let datapath = datapath();
+    let outer = Frame::new().eth([0xb; 6], [0xa; 6]).ipv4([192, 0, 2, 1], [192, 0, 2, 2]);
+    let mut header = outer.proto(47).build();
+    gre::write(&TunnelLine::new_zeroed(), true, None, &mut header).unwrap();
+    let push = |tnl_port| {
+        let push = TunnelPush { tnl_port, out_port: 2, tnl_type: Kind::Gre.number(), header: header.clone() };
+        vec![Action::TunnelPush(Box::new(push)), Action::Output(2)]
+    };
+    for (dport, tunnel) in [(53, TUNNEL), (54, TUNNEL), (55, TUNNEL + 1)] {
+        flow(&datapath, dport, push(tunnel));
+    }
+    let mut workers = [datapath.worker().unwrap(), datapath.worker().unwrap()];
+    let mut sink = sent();
+    for (i, dport) in [53, 54, 55, 53, 54].into_iter().enumerate() {
+        assert_eq!(run(&mut workers[i % 2], &[udp(dport)], &mut sink), [Fate::Transmitted]);
+    }
+    let numbers: Vec<u32> =
+        sink.packets.iter().map(|(_, bytes)| u32::from_be_bytes(*bytes[38..].first_chunk().unwrap())).collect();
+    assert_eq!(numbers, [0, 1, 0, 2, 3]);
+    assert_whole(&datapath);
+}
+
+#[test]
+fn gtpu_messages_that_carry_no_packet_reach_flows_whole_with_what_their_header_said() {
+    let datapath = datapath();
+    datapath.tunnel_set(TUNNEL, Tunnel::new(Kind::Gtpu, Options::default()));
+    flow(&datapath, gtpu::PORT, vec![Action::TunnelPop(TUNNEL)]);
+    inside(&datapath, 5, Some(gtpu::PORT), vec![Action::Output(3)]);
+    inside(&datapath, 5, Some(53), vec![Action::PushEth { dst: [2; 6], src: [4; 6] }, Action::Output(4)]);
+    let message = |kind: u8, inner: &[u8]| {
+        let [high, low] = (inner.len() as u16).to_be_bytes();
+        let own = [&[0x30, kind, high, low, 0, 0, 0, 5], inner].concat();
+        Frame::new()
+            .eth([0xb; 6], [0xa; 6])
+            .ipv4([192, 0, 2, 1], [192, 0, 2, 2])
+            .udp(9, gtpu::PORT)
+            .payload(&own)
+            .build()
+    };
+    let (echo, user) = (message(1, &[]), message(gtpu::G_PDU, &udp(53)[14..]));
+    let mut sink = sent();
+    let fates = run(&mut datapath.worker().unwrap(), &[echo.clone(), user], &mut sink);
+    assert_eq!(fates, [Fate::Transmitted, Fate::Transmitted]);
+    sink.packets.sort();
+    let framed = [&[2, 2, 2, 2, 2, 2, 4, 4, 4, 4, 4, 4, 8, 0][..], &udp(53)[14..]].concat();
+    assert_eq!(sink.packets, [(3, echo), (4, framed)]);
+    assert_whole(&datapath);
 }
 
 #[test]

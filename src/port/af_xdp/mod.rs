@@ -155,6 +155,18 @@ pub struct AfXdp {
     dropped_before: u64,
 }
 
+impl AfXdpConfig {
+    /// Refuses what could not be opened anywhere.
+    pub(super) fn check(&self, name: &str) -> Result<(), PortError> {
+        sys::check_interface_name(name, &self.interface)?;
+        if !(64..=1 << 20).contains(&self.frames) || !self.frames.is_power_of_two() {
+            let reason = format!("{} is not a power of two in 64 to 1048576", self.frames);
+            return Err(PortError::setting(name, "frames", reason));
+        }
+        Ok(())
+    }
+}
+
 impl AfXdp {
     /// Opens all queues. `name` is the port's, for messages.
     ///
@@ -162,10 +174,7 @@ impl AfXdp {
     /// Says which capability, interface, kernel feature or setting is missing.
     pub fn open(name: &str, config: &AfXdpConfig) -> Result<Vec<Self>, PortError> {
         let setting = |field, reason: String| PortError::setting(name, field, reason);
-        sys::check_interface_name(name, &config.interface)?;
-        if !(64..=1 << 20).contains(&config.frames) || !config.frames.is_power_of_two() {
-            return Err(setting("frames", format!("{} is not a power of two in 64 to 1048576", config.frames)));
-        }
+        config.check(name)?;
         let interface = config.interface.as_str();
         let interfaces = || Interfaces::new().map_err(|e| PortError::io(name, "cannot make a socket", e));
         let asking = interfaces()?;

@@ -174,6 +174,77 @@ fn using_the_worker_from_transmit_is_answered_busy() {
     assert_eq!(world.sent.len(), 2);
 }
 
+/// Every call that carries, waits or opens, as a second thread makes it; each must be refused with nothing done.
+fn is_busy_for_another_thread(world: Test) {
+    struct Elsewhere(Test);
+    // SAFETY: the worker's own thread waits for this one.
+    unsafe impl Send for Elsewhere {}
+    impl Elsewhere {
+        fn call(self) {
+            let (world, mut packets) = (self.0, [Owned::new(1)]);
+            let before = world.sent.len();
+            assert_eq!(world.process(&mut packets), WYE_E_BUSY);
+            assert_eq!(world.execute(&mut packets[0], &output(3), 0), WYE_E_BUSY);
+            assert_eq!(wye_worker_poll(world.w(), 1, None), WYE_E_BUSY);
+            assert_eq!(wye_worker_wait(world.w(), 1, None), WYE_E_BUSY);
+            // SAFETY: the worker lives, and is not freed.
+            unsafe { wye_worker_free(world.worker) };
+            assert!(packets[0].is(wye_fate::WYE_FATE_NONE));
+            assert_eq!((world.sent.len(), packets[0].descriptor.data_ofs), (before, 64));
+        }
+    }
+    let elsewhere = Elsewhere(world);
+    std::thread::scope(|scope| scope.spawn(move || elsewhere.call()).join().unwrap());
+}
+
+#[test]
+fn a_second_thread_is_answered_busy_in_every_callback_of_the_first() {
+    let mut world = Fixture::new();
+    world.put(WYE_PUT_CREATE, 1, &key(1), &port_mask(), &output(2));
+    world.answer_with(output(9), 0);
+    world.on_transmit = Some(Box::new(is_busy_for_another_thread));
+    world.on_release = Some(Box::new(is_busy_for_another_thread));
+    world.on_upcall = Some(Box::new(|world, _| is_busy_for_another_thread(world)));
+    // More than a burst, so that there is one to come.
+    let mut packets: Vec<_> = (0..300).map(|n| Owned::new(1 + n % 2)).collect();
+    assert_eq!(world.process(&mut packets), WYE_OK);
+    assert_eq!((world.sent.len(), world.released.len(), world.upcalls.len()), (150, 150, 150));
+    assert_eq!((world.packets_in(), world.stat(c"dropped.invalid_port")), (300, 150));
+    // Afterwards any thread may.
+    (world.on_transmit, world.on_release, world.on_upcall) = (None, None, None);
+    struct Elsewhere(Test);
+    // SAFETY: this thread waits for that one.
+    unsafe impl Send for Elsewhere {}
+    impl Elsewhere {
+        fn call(self) -> wye_status {
+            self.0.process(&mut [Owned::new(1)])
+        }
+    }
+    let elsewhere = Elsewhere(*world);
+    let status = std::thread::scope(|scope| scope.spawn(move || elsewhere.call()).join().unwrap());
+    assert_eq!((status, world.sent.len()), (WYE_OK, 151));
+}
+
+#[test]
+fn an_upcall_whose_answer_comes_from_transmit_gives_its_buffer_back() {
+    let mut world = Fixture::with(wye_worker_ops { upcall: None, ..ops() });
+    world.put(WYE_PUT_CREATE, 1, &key(3), &port_mask(), &output(2));
+    world.answer_with(output(3), 0);
+    world.on_transmit = Some(Box::new(|world| {
+        let (mut queued, mut upcall) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+        assert_eq!(wye_upcall_pop(world.dp(), Some(&mut queued), Some(&mut upcall), None), WYE_OK);
+        // SAFETY: written on success, and answered once.
+        let status = unsafe { wye_worker_answer(world.w(), queued.assume_init(), Some(&world.answer), 2, None) };
+        assert_eq!(status, WYE_E_BUSY);
+    }));
+    // More often than there are buffers.
+    for _ in 0..1100 {
+        assert_eq!(world.process(&mut [Owned::new(1), Owned::new(3)]), WYE_OK);
+    }
+    let counts = (world.stat(c"upcall"), world.stat(c"transmitted"), wye_upcalls_waiting(world.dp()));
+    assert_eq!((world.packets_in(), counts), (2200, (1100, 1100, 0)));
+}
+
 #[test]
 fn everything_may_be_freed_in_any_order() {
     let mut world = Fixture::new();

@@ -126,6 +126,7 @@ pub struct World {
     /// Called before the answer.
     pub on_upcall: Option<OnUpcall>,
     pub on_transmit: Option<Box<dyn FnMut(Test)>>,
+    pub on_release: Option<Box<dyn FnMut(Test)>>,
 }
 
 /// Access to a world: each use is a new borrow.
@@ -191,6 +192,10 @@ unsafe extern "C-unwind" fn release(ctx: *mut c_void, packets: *mut *mut wye_pac
     let (mut world, packets) = unsafe { (Test(ctx.cast()), std::slice::from_raw_parts(packets, n)) };
     // SAFETY: the descriptors are valid.
     world.released.extend(packets.iter().map(|&at| unsafe { (at, (*at).fate, (*at).reason) }));
+    if let Some(mut f) = world.on_release.take() {
+        f(world);
+        world.on_release = Some(f);
+    }
 }
 
 unsafe extern "C-unwind" fn upcall(ctx: *mut c_void, upcall: *const wye_upcall, answer: *mut wye_answer) {
@@ -232,6 +237,7 @@ impl Fixture {
             answer,
             on_upcall: None,
             on_transmit: None,
+            on_release: None,
         });
         let mut world = Fixture(Test(Box::into_raw(world)));
         // SAFETY: a config is integers and pointers; all pointers are valid.

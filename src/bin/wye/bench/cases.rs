@@ -8,7 +8,8 @@ use wye::flow::key::{TUNNEL_GENEVE, TUNNEL_KEY, TunnelLine};
 use wye::flow::{FlowKey, FlowMask};
 use wye::packet::Pool;
 use wye::port::PortEntry;
-use wye::tunnel::{Kind, Options, Template, Tunnel, geneve, vxlan};
+use wye::time::Nanos;
+use wye::tunnel::{Kind, Moment, Options, Sequence, Template, Tunnel, geneve, vxlan};
 use zerocopy::FromZeros;
 
 use super::measure::{Figure, carry, run};
@@ -319,7 +320,8 @@ impl Case {
         let header = outer(kind, id);
         let template = Template::new(kind, &header).expect("the bench's headers are right");
         let mut packet = pool.packet(&frame).expect("its only packet");
-        template.push(&mut packet, i.wrapping_mul(2_654_435_761), None).expect("the pool's headroom");
+        let moment = Moment { sequence: &Sequence::default(), now: Nanos(0) };
+        template.push(&mut packet, i.wrapping_mul(2_654_435_761), None, moment).expect("the pool's headroom");
         let bytes = packet.data().to_vec();
         pool.free(&mut packet);
         bytes

@@ -100,7 +100,7 @@ struct Copy {
 pub fn run(args: Args) -> crate::Outcome {
     let bytes = packet(&args)?;
     let flows = FlowFile::read(&args.flows)?;
-    let loaded = flows.load(&[args.in_port])?;
+    let loaded = flows.load(&[args.in_port], "--in-port")?;
     let explanation = explain(&loaded, &bytes, args.in_port)?;
     let mut out = std::io::stdout().lock();
     if args.json {
@@ -116,6 +116,9 @@ fn packet(args: &Args) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     let digits: String = text.chars().filter(|c| !c.is_whitespace() && *c != ':').collect();
     let is_hex = digits.len() >= 2 && digits.chars().all(|c| c.is_ascii_hexdigit());
     if args.packet == "-" || is_hex && !std::path::Path::new(&args.packet).exists() {
+        if digits.is_empty() {
+            return Err("the packet: standard input is empty".into());
+        }
         if !is_hex || !digits.len().is_multiple_of(2) {
             return Err("the packet: not an even number of hexadecimal digits".into());
         }

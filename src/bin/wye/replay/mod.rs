@@ -56,7 +56,7 @@ pub fn run(args: Args) -> crate::Outcome {
     let trace = load_trace(&args.trace)?;
     let interfaces = trace.packets.iter().map(|p| p.interface).max().unwrap_or(0);
     let in_ports: Vec<u32> = (0..=interfaces).map(|i| args.in_port.saturating_add(i)).collect();
-    let loaded = flows.load(&in_ports)?;
+    let loaded = flows.load(&in_ports, &args.trace.display().to_string())?;
     if let Some(at) = trace.truncated_at {
         eprintln!("wye: {}: ends inside the record at byte {at}, which is left out", args.trace.display());
     }

@@ -47,6 +47,8 @@ pub fn run(args: Args) -> Outcome {
         return Ok(ExitCode::SUCCESS);
     };
     let config = read(path)?;
+    // Of all that `Switch::start` asks of the machine, this is known without opening anything.
+    switch::try_cores(&config.workers.cores).map_err(|e| format!("{}: workers: cores: {e}", path.display()))?;
     if args.check {
         let (ports, workers) = (config.ports.len(), config.workers.count);
         writeln!(std::io::stdout(), "{}: {ports} ports, {workers} workers", path.display())?;

@@ -212,6 +212,14 @@ fn work(seat: Seat, stop: &AtomicBool, exhausted: &AtomicUsize, start: Instant, 
     ports
 }
 
+/// Whether workers can run on these cores: threads that end at once try it.
+pub fn try_cores(cores: &[usize]) -> io::Result<()> {
+    cores.iter().try_for_each(|&core| {
+        let tried = std::thread::Builder::new().spawn(move || pin(core))?;
+        tried.join().map_err(|_| io::Error::other("the thread ended"))?
+    })
+}
+
 /// Binds this thread to a core.
 fn pin(core: usize) -> io::Result<()> {
     let mut set = rustix::thread::CpuSet::new();
