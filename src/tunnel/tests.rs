@@ -67,6 +67,24 @@ fn udp_checksum(bytes: &[u8], v6: bool) -> u16 {
 }
 
 #[test]
+fn source_ports_are_all_from_the_first_to_the_last() {
+    let pool = Pool::new(1, 2048, 640).unwrap();
+    for (first, last) in [(0, u16::MAX), (7, 7), (1000, 1003), (9, 6)] {
+        let headers = header(Kind::Vxlan, false, false, &vxlan_header(1));
+        let template = Template::new(Kind::Vxlan, &headers).unwrap().with_source_ports(first, last);
+        let port = |entropy| {
+            let mut packet = pool.packet(&Frame::udp4().build()).unwrap();
+            let moment = Moment { sequence: &Sequence::default(), now: Nanos(0) };
+            template.push(&mut packet, entropy, None, moment).unwrap();
+            let port = u16::from_be_bytes([packet.data()[34], packet.data()[35]]);
+            pool.free(&mut packet);
+            port
+        };
+        assert_eq!((port(0), port(u32::MAX)), (first.min(last), first.max(last)));
+    }
+}
+
+#[test]
 fn vxlan_over_ipv4_is_the_inner_frame_behind_fifty_bytes() {
     let inner = Frame::udp4().payload(b"wye").build();
     let template = Template::new(Kind::Vxlan, &header(Kind::Vxlan, false, false, &vxlan_header(1000))).unwrap();
