@@ -52,7 +52,8 @@ pub fn open(packet: &mut Packet, ext: &mut Ext, kind: Kind, options: &Options) -
         return Ok(());
     }
     if options.ecn {
-        ecn::decapsulate(packet, outer.at + opened.len, opened.layer3, ext.tunnel.tos)?;
+        let inner = outer.at + opened.len..outer.end - opened.padding;
+        ecn::decapsulate(packet, inner, opened.layer3, ext.tunnel.tos)?;
     }
     ext.lines |= LINE_TUNNEL;
     packet.truncate(outer.end - opened.padding);

@@ -94,7 +94,7 @@ impl Template {
         if header.len() > HEADER_MAX {
             return Err(TemplateError::TooLong);
         }
-        let (l3, ethertype) = ecn::find_ip(header, 0, None).ok_or(TemplateError::Lacks("an IP header"))?;
+        let (l3, ethertype) = ecn::find_ip(header, None).ok_or(TemplateError::Lacks("an IP header"))?;
         let mut header: Box<[u8]> = header.into();
         let carrier = kind.carrier();
         let is_v6 = ethertype == ethernet::IPV6;
