@@ -79,7 +79,7 @@ pub(super) fn decapsulate(
 
 /// True if the outer mark `tos` may change an inner one.
 #[inline(always)]
-pub(super) const fn changes(tos: u8) -> bool {
+const fn changes(tos: u8) -> bool {
     matches!(tos & MASK, CE | ECT_1)
 }
 

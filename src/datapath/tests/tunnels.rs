@@ -85,6 +85,27 @@ fn what_is_pushed_is_popped_and_looked_up_by_what_the_outer_headers_said() {
 }
 
 #[test]
+fn packets_that_congestion_marked_on_their_way_stay_in_order() {
+    const ECT_0: u8 = 2;
+    const CE: u8 = 3;
+    let datapath = popping(Kind::Vxlan, false);
+    let marked = |number: u8, mark: u8| {
+        let inner =
+            |mark| Frame::new().eth([2; 6], [4; 6]).ipv4([10; 4], [11; 4]).tos(mark).udp(1000, 53).payload(&[number]);
+        let outer = Frame::new().eth([0xb; 6], [0xa; 6]).ipv4([192, 0, 2, 1], [192, 0, 2, 2]).tos(mark);
+        let own = vec![8, 0, 0, 0, 0, 0, 1, 0];
+        let whole = outer.udp(7, Kind::Vxlan.port()).no_checksum().payload(&[own, inner(ECT_0).build()].concat());
+        (whole.build(), (2, inner(mark).build()))
+    };
+    let packets: Vec<_> = (0..32).map(|number| marked(number, if number % 3 == 0 { CE } else { ECT_0 })).collect();
+    let (whole, out): (Vec<_>, Vec<_>) = packets.into_iter().unzip();
+    let mut sink = sent();
+    assert_eq!(run(&mut datapath.worker().unwrap(), &whole, &mut sink), [Fate::Transmitted; 32]);
+    assert_eq!(sink.packets, out);
+    assert_whole(&datapath);
+}
+
+#[test]
 fn sequence_numbers_are_a_tunnels_whichever_flow_a_packet_is_of() {
     let datapath = datapath();
     let outer = Frame::new().eth([0xb; 6], [0xa; 6]).ipv4([192, 0, 2, 1], [192, 0, 2, 2]);
