@@ -85,6 +85,36 @@ fn what_is_pushed_is_popped_and_looked_up_by_what_the_outer_headers_said() {
 }
 
 #[test]
+fn what_was_known_of_the_outer_packet_is_not_known_of_the_inner_one() {
+    // A list that is nothing but `tnl_pop` takes another way than one that does something first.
+    for first in [None, Some(Action::Set(SetField::Priority(Masked::<u32>::full(3))))] {
+        let datapath = datapath();
+        datapath.tunnel_set(TUNNEL, Tunnel::new(Kind::Vxlan, Options::default()));
+        let list = first.into_iter().chain([Action::TunnelPop(TUNNEL)]).collect();
+        flow(&datapath, Kind::Vxlan.port(), list);
+        let mut mask = FlowMask::default();
+        mask.0.base.in_port = u32::MAX;
+        let mut key = FlowKey::default();
+        key.base.in_port = TUNNEL;
+        let hand_up = Action::Userspace(Userspace::default());
+        datapath.flow_put(FlowPut::create(&key, &mask, vec![hand_up])).unwrap();
+        let mut packet = datapath.pool().packet(&wrapped(Kind::Vxlan, 77, &udp(53))).unwrap();
+        (packet.in_port, packet.dp_hash, packet.skb_mark) = (1, 5, 6);
+        (packet.ct_state, packet.ct_zone, packet.ct_mark) = (1, 7, 8);
+        let mut worker = datapath.worker().unwrap();
+        worker.process(core::slice::from_mut(&mut packet), Nanos(1), &mut sent());
+        assert_eq!(worker.fates()[..1], [Fate::Upcall]);
+        let mut upcall = datapath.upcall_pop().unwrap();
+        let base = &upcall.key.base;
+        assert_eq!((base.in_port, base.dp_hash, base.skb_mark, base.skb_priority), (TUNNEL, 0, 0, 0));
+        assert_eq!((base.ct_state, base.ct_zone, base.ct_mark), (0, 0, 0));
+        assert_eq!((upcall.key.tunnel.id.get(), upcall.packet.data()), (77, &udp(53)[..]));
+        datapath.free(&mut upcall.packet);
+        assert_whole(&datapath);
+    }
+}
+
+#[test]
 fn packets_that_congestion_marked_on_their_way_stay_in_order() {
     const ECT_0: u8 = 2;
     const CE: u8 = 3;
