@@ -4,6 +4,7 @@ use super::hash;
 use crate::flow::extract::ExtractOptions;
 use crate::flow::key::{LINE_OPTIONS, LINE_TUNNEL, LineSet};
 use crate::flow::{Ext, FlowKey};
+use crate::packet::buffer::NONE;
 use crate::packet::{DropReason, Packet};
 use crate::tunnel::{Kind, Moment, Options, Template, Tunnel};
 
@@ -41,9 +42,13 @@ pub fn push(
 /// outer headers said, as in OVS.
 ///
 /// # Errors
-/// As [`open`](crate::tunnel::open).
+/// As [`open`](crate::tunnel::open); also if labels are in front.
 #[inline(always)]
 pub fn pop(packet: &mut Packet, ext: &mut Ext, tunnel: &Tunnel, port: u32) -> Result<(), DropReason> {
+    // Behind labels that an action put in front are headers that extraction found, but the packet is not IP any more.
+    if packet.l2_5 != NONE {
+        return Err(DropReason::TunnelHeader);
+    }
     crate::tunnel::open(packet, ext, tunnel.kind, &tunnel.options)?;
     ext.skb_priority = 0;
     ext.lines &= LINE_TUNNEL | LINE_OPTIONS;

@@ -136,6 +136,21 @@ fn packets_that_congestion_marked_on_their_way_stay_in_order() {
 }
 
 #[test]
+fn what_has_labels_in_front_is_no_packet_of_a_tunnel() {
+    let datapath = datapath();
+    datapath.tunnel_set(TUNNEL, Tunnel::new(Kind::Vxlan, Options::default()));
+    let add = Action::AddMpls { lse: 0x100, ethertype: 0x8847, tun_flags: 0 };
+    let list = vec![add, Action::PopMpls { ethertype: 0x8847 }, Action::TunnelPop(TUNNEL)];
+    flow(&datapath, Kind::Vxlan.port(), list);
+    let push = Action::PushMpls { lse: 0x100, ethertype: 0x8847 };
+    flow(&datapath, Kind::Geneve.port(), vec![push, Action::TunnelPop(TUNNEL)]);
+    let frames = [Kind::Vxlan, Kind::Geneve].map(|kind| wrapped(kind, 1, &udp(53)));
+    let fates = run(&mut datapath.worker().unwrap(), &frames, &mut sent());
+    assert_eq!(fates, [Fate::Dropped(DropReason::TunnelHeader); 2]);
+    assert_whole(&datapath);
+}
+
+#[test]
 fn sequence_numbers_are_a_tunnels_whichever_flow_a_packet_is_of() {
     let datapath = datapath();
     let outer = Frame::new().eth([0xb; 6], [0xa; 6]).ipv4([192, 0, 2, 1], [192, 0, 2, 2]);
