@@ -115,6 +115,22 @@ fn what_was_known_of_the_outer_packet_is_not_known_of_the_inner_one() {
 }
 
 #[test]
+fn what_was_cut_goes_out_of_the_source_port_of_its_flow() {
+    let frame = Frame::udp6().payload(&[7; 100]).build();
+    let ports = [None, Some(Action::Trunc(64))].map(|cut| {
+        let datapath = datapath();
+        let list = cut.into_iter().chain([push(Kind::Vxlan, 1), Action::Output(2)]).collect();
+        datapath.flow_put(FlowPut::create(&FlowKey::default(), &FlowMask::default(), list)).unwrap();
+        let mut sink = sent();
+        run(&mut datapath.worker().unwrap(), core::slice::from_ref(&frame), &mut sink);
+        let bytes = sink.packets.remove(0).1;
+        (bytes.len(), [bytes[34], bytes[35]])
+    });
+    assert_eq!(ports.map(|(len, _)| len), [50 + frame.len(), 50 + 64]);
+    assert_eq!(ports[0].1, ports[1].1);
+}
+
+#[test]
 fn packets_that_congestion_marked_on_their_way_stay_in_order() {
     const ECT_0: u8 = 2;
     const CE: u8 = 3;
