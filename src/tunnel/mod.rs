@@ -73,7 +73,7 @@ pub fn open(packet: &mut Packet, ext: &mut Ext, kind: Kind, options: &Options) -
     Ok(())
 }
 
-/// As [`open`] for the most frequent packets: outer headers as [`outer::check_usual`] knows them, VXLAN without extensions or Geneve with up
+/// As [`open`] for the most frequent packets: outer headers as `outer::check_usual` knows them, VXLAN without extensions or Geneve with up
 /// to 64 bytes of options, an inner Ethernet frame. What they said goes to the tunnel line and the first line of options of `key`; returned
 /// are these lines' bits. `None`, and the packet is unchanged, for all others, be they right or wrong.
 #[inline(always)]

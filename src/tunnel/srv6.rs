@@ -97,7 +97,7 @@ pub(super) fn check(own: &[u8]) -> Result<(), &'static str> {
     }
 }
 
-/// The `next_header` of an outer IPv6 header in front of what [`write`] writes.
+/// The `next_header` of an outer IPv6 header in front of what [`write()`] writes.
 ///
 /// # Errors
 /// Why there is none.
