@@ -4,10 +4,10 @@ use core::fmt::Debug;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::engine::{Engine, LONG, PORTS, SHORT, Sent, Way, number_of, without_number};
+use super::engine::{Engine, LENGTH_MAX, LONG, PORTS, SHORT, Sent, Way, number_of, without_number};
 use super::flows::{self, BOND, METERS, NUMBER_BITS};
-use super::tunnels::{self, TUNNELS};
 use super::scenario::{Event, Put, Reply, Scenario};
+use super::tunnels::{self, TUNNELS};
 use crate::action::bond::BUCKETS;
 use crate::datapath::{Answer, FlowId, FlowPut, Stats};
 use crate::flow::action::Userspace;
@@ -19,6 +19,7 @@ use crate::sim::oracle::parcel::Parcel;
 use crate::sim::oracle::{Bond, Outcome, Policy, Port, Punted, Switch};
 use crate::sync::primitive::{Mutex, lock};
 use crate::time::Nanos;
+use crate::tunnel::Obstacle;
 use crate::wire::simd::Level;
 
 /// Copies that may go round again in one burst, so that the engine's bound on copies is not reached.
@@ -40,7 +41,11 @@ pub struct Report {
     pub sent: u64,
     /// Packets on the upcall ring.
     pub punted: u64,
-    /// The scenario ended early because a burst multiplied too much.
+    /// Packets that went into tunnels.
+    pub pushed: u64,
+    /// Packets that came out of tunnels.
+    pub popped: u64,
+    /// The scenario ended early because a burst multiplied too much, or its packets grew too long.
     pub was_cut: bool,
 }
 
@@ -54,9 +59,9 @@ struct Replies {
 }
 
 impl Replies {
-    fn answer(&self, key: &FlowKey) -> Answer {
+    fn answer(&self, key: &FlowKey, more: u32) -> Answer {
         let base = &key.base;
-        let choice = base.in_port as usize + base.recirc_id as usize + usize::from(base.nw_proto);
+        let choice = more as usize + base.in_port as usize + base.recirc_id as usize + usize::from(base.nw_proto);
         let reply = &self.replies[choice % self.replies.len()];
         let mut mask = *lock(&self.mask);
         // Whose copies go round first is unspecified, so what is installed then must concern no other packet.
@@ -73,11 +78,19 @@ impl Replies {
 
 impl Policy for Replies {
     fn miss(&self, key: &FlowKey) -> Answer {
-        self.answer(key)
+        self.answer(key, 0)
     }
 
     fn punt(&self, key: &FlowKey, _: &Userspace) -> Answer {
-        self.answer(key)
+        self.answer(key, 0)
+    }
+
+    fn undeliverable(&self, key: &FlowKey, tunnel: u32, obstacle: Obstacle) -> Answer {
+        let how = match obstacle {
+            Obstacle::Unresolved => 0,
+            Obstacle::TooBig { inner_max } => inner_max + 1,
+        };
+        self.answer(key, tunnel + how)
     }
 }
 
@@ -91,6 +104,10 @@ impl Policy for Shared {
 
     fn punt(&self, key: &FlowKey, request: &Userspace) -> Answer {
         self.0.punt(key, request)
+    }
+
+    fn undeliverable(&self, key: &FlowKey, tunnel: u32, obstacle: Obstacle) -> Answer {
+        self.0.undeliverable(key, tunnel, obstacle)
     }
 }
 
@@ -156,7 +173,7 @@ impl Rig {
             let ports = engines.iter().flat_map(|engine| (1..=PORTS).map(|port| (&engine.datapath, port)));
             ports.for_each(|(datapath, port)| assert!(datapath.port_set_up(port, true)));
         }
-        oracle.tunnels = TUNNELS.filter_map(|port| Some((port, tunnels::at_first(port)?))).collect();
+        oracle.tunnels = tunnels::all_at_first();
         if core::mem::take(tunnels_were_set) {
             for (engine, port) in engines.iter().flat_map(|engine| TUNNELS.map(move |port| (engine, port))) {
                 tunnels::set(&engine.datapath, port, oracle.tunnels.get(&port));
@@ -350,13 +367,16 @@ impl Run<'_> {
         }
         let now = *self.now;
         let right = self.oracle.process(parcels.clone(), now);
-        if right.recirculated_copies > RECIRCULATED_COPIES_MAX || right.stats.copies > COPIES_MAX {
+        let copies = right.recirculated_copies > RECIRCULATED_COPIES_MAX || right.stats.copies > COPIES_MAX;
+        if copies || right.longest > LENGTH_MAX {
             self.report.was_cut = true;
             return Ok(());
         }
         self.report.bursts += 1;
         self.report.sent += right.sent.len() as u64;
         self.report.punted += right.punted.len() as u64;
+        self.report.pushed += right.pushed;
+        self.report.popped += right.popped;
         self.report.stats.merge(&right.stats);
         for engine in &mut self.engines {
             compare(engine, &parcels, now, &right).map_err(|what| format!("{}: {what}", engine.name))?;
@@ -403,7 +423,8 @@ fn compare(engine: &mut Engine, parcels: &[Parcel], now: Nanos, right: &Outcome)
         }
     }
     if !is_polling {
-        sent_per_packet(parcels, right, &sent)?
+        sent_per_packet(parcels, right, &sent)?;
+        order_without_numbers(parcels, right, &sent)?;
     }
     sent_per_port(right, &sent, is_polling)?;
     punted(right, engine.punted(), is_polling)?;
@@ -458,8 +479,7 @@ fn sent_per_packet(parcels: &[Parcel], right: &Outcome, ours: &[Sent]) -> Result
     let ours: Vec<_> = ours.iter().filter_map(|s| Some((s.packet?, s.port, &*s.bytes))).collect();
     of_right.iter().for_each(|s| should[s.packet].push((s.port, &s.bytes)));
     for (packet, port, bytes) in &ours {
-        let of_packet =
-            did.get_mut(*packet).ok_or_else(|| format!("packet {packet} was sent, which never came in"))?;
+        let of_packet = did.get_mut(*packet).ok_or_else(|| format!("packet {packet} was sent, which never came in"))?;
         of_packet.push((*port, bytes));
     }
     for (number, (should, did)) in should.into_iter().zip(did).enumerate() {
@@ -482,6 +502,36 @@ fn sent_per_packet(parcels: &[Parcel], right: &Outcome, ours: &[Sent]) -> Result
             let mut did = packets.clone();
             did.sort_by_key(|&packet| places[packet]);
             same(|| format!("order at port {port} of packets on path {path:?}"), &packets, &did)?;
+        }
+    }
+    Ok(())
+}
+
+/// Per port, packets without numbers that took one path are in order too if they differ in nothing but their last bytes: those that come
+/// out of a tunnel go one way if they are as most are, another if not. Of packets that are equal the order cannot be told.
+fn order_without_numbers(parcels: &[Parcel], right: &Outcome, ours: &[Sent]) -> Result<(), String> {
+    // Such as is the same of all packets that were made from one.
+    let kind = |number: usize| {
+        let parcel = &parcels[number];
+        let (front, _) = parcel.bytes.split_at(parcel.bytes.len().saturating_sub(2));
+        (parcel.layer3, front)
+    };
+    for port in 1..=PORTS {
+        let mut places: BTreeMap<&[u8], Vec<usize>> = BTreeMap::new();
+        let ours = ours.iter().filter(|s| s.port == port && s.packet.is_none());
+        ours.enumerate().for_each(|(place, s)| places.entry(&s.bytes).or_default().push(place));
+        let of_right: Vec<_> = right.sent.iter().filter(|s| s.port == port && number_of(s.ct_mark).is_none()).collect();
+        let mut times = vec![0; parcels.len()];
+        of_right.iter().for_each(|s| times[s.packet] += 1);
+        let mut last = BTreeMap::new();
+        for s in of_right.into_iter().filter(|s| times[s.packet] == 1) {
+            let Some([place]) = places.get(&*s.bytes).map(Vec::as_slice) else { continue };
+            if last.insert((&s.path, kind(s.packet)), *place).is_some_and(|earlier| earlier > *place) {
+                let (path, bytes) = (&s.path, hex(&s.bytes));
+                return Err(format!(
+                    "port {port} sent {bytes} before others that came first and took the same path {path:?}"
+                ));
+            }
         }
     }
     Ok(())
