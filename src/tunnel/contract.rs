@@ -190,15 +190,15 @@ impl Kind {
 
     /// Checks the tunnel's own header at the end of outer headers that are to be pushed, so that [`Kind::fill`] finds what it fills in.
     pub(super) fn check(self, own: &[u8]) -> Result<(), &'static str> {
-        let len_min = match self {
+        let len = match self {
             Kind::Vxlan => vxlan::LEN,
-            Kind::Geneve => geneve::LEN,
+            Kind::Geneve => geneve::LEN + own.first().map_or(0, |first| usize::from(first & 0x3f) * 4),
             Kind::Gre | Kind::Ip6Gre => return gre::check(own),
             Kind::Erspan | Kind::Ip6Erspan => return erspan::check(own),
             Kind::Gtpu => return gtpu::check(own),
             Kind::Srv6 => return srv6::check(own),
         };
-        if own.len() < len_min { Err("the tunnel's own header") } else { Ok(()) }
+        if own.len() == len { Ok(()) } else { Err("the tunnel's own header, and nothing behind it") }
     }
 
     /// Fills in what differs from packet to packet in the tunnel's own header, behind which `inner` follows.

@@ -244,15 +244,14 @@ fn geneve_options_are_noted_and_unknown_critical_ones_refused() {
     assert_eq!(of(&own, &knows(&[(0x0102, 0)])).unwrap_err(), DropReason::TunnelOption);
     assert!(of(&own, &knows(&[(0x0102, 0x80)])).is_ok());
     // Version 1; options longer than the packet; an option longer than the options.
-    let mut wrong = own.clone();
-    wrong[0] |= 0x40;
-    assert_eq!(of(&wrong, &Options::default()).unwrap_err(), DropReason::TunnelHeader);
-    let mut wrong = own.clone();
-    wrong[0] = 63;
-    assert_eq!(of(&wrong, &Options::default()).unwrap_err(), DropReason::TunnelHeader);
-    let mut wrong = own;
-    wrong[11] = 3;
-    assert_eq!(of(&wrong, &Options::default()).unwrap_err(), DropReason::TunnelHeader);
+    let template = Template::new(Kind::Geneve, &header(Kind::Geneve, false, false, &own)).unwrap();
+    let pushed = push(&template, &Frame::udp4().build()).unwrap();
+    for (at, value) in [(0, own[0] | 0x40), (0, 63), (11, 3)] {
+        let mut wrong = pushed.clone();
+        wrong[42 + at] = value;
+        let opened = open_bytes(Kind::Geneve, &Options::default(), &wrong);
+        assert_eq!(opened.unwrap_err(), DropReason::TunnelHeader, "byte {at} = {value}");
+    }
 }
 
 #[test]
@@ -301,7 +300,9 @@ fn headers_that_are_none_are_refused() {
     assert_eq!(refused(&[]), "the outer headers lack an IP header");
     assert_eq!(refused(&good[..30]), "the outer headers lack an IPv4 header");
     assert_eq!(refused(&good[..40]), "the outer headers lack a UDP header");
-    assert_eq!(refused(&good[..45]), "the outer headers lack the tunnel's own header");
+    let lacks_own = "the outer headers lack the tunnel's own header, and nothing behind it";
+    assert_eq!(refused(&good[..45]), lacks_own);
+    assert_eq!(refused(&[&good[..], &[0]].concat()), lacks_own);
     let mut wrong = good.clone();
     wrong[23] = 6;
     assert_eq!(refused(&wrong), "the outer headers lack the protocol of the tunnel in the IP header");

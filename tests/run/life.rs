@@ -113,7 +113,10 @@ fn a_switch_that_cannot_begin_says_why_in_one_line_and_leaves_nothing() {
             (format!("{tap}frames = 64\n"), "wye: CONFIG:1: port \"t1\": frames: means nothing to a port of kind tap"),
             (port_table("t1", "af_pakcet", ""), "wye: CONFIG:3: \"af_pakcet\" is no kind of port"),
             (format!("{tap}{tap}"), "wye: CONFIG:5: two ports have the name \"t1\""),
-            (format!("[workers]\ncores = [1000]\n{tap}"), "wye: worker 0: cannot run on core 1000: Invalid argument"),
+            (
+                format!("[workers]\ncores = [1000]\n{tap}"),
+                "wye: CONFIG: workers: cores: cannot run on core 1000: Invalid argument",
+            ),
             (format!("control = '/nowhere/at/all'\n{tap}"), "wye: /nowhere/at/all: cannot make the control socket: "),
         ] {
             let answer = refused(&text);
