@@ -19,7 +19,8 @@ pub const TUNNELS: Range<u32> = 20..24;
 /// The kinds that the oracle knows.
 const KINDS: [Kind; 4] = [Kind::Vxlan, Kind::Geneve, Kind::Gre, Kind::Ip6Gre];
 
-/// The tunnel that a number has when a scenario starts: each kind is opened, into two there is a way.
+/// The tunnel that a number has when a scenario starts: each kind is opened, into two there is a way, by headers that take over what they
+/// can.
 fn at_first(number: u32) -> Option<Tunnel> {
     let known_options = (number == 21).then(|| Box::from([(0x0101, 0x81)]));
     let options = Options { ecn: number != 22, known_options, ..Options::default() };
@@ -30,8 +31,10 @@ fn at_first(number: u32) -> Option<Tunnel> {
         _ => return None,
     };
     let way = way.map(|(outer, out_port, mtu)| {
-        let own = own_to_push(&mut Choices(&[]), kind);
-        Way { headers: Headers::new(kind, [outer, own].concat()), out_port, mtu }
+        let mut headers = Headers::new(kind, [outer, own_to_push(&mut Choices(&[]), kind)].concat());
+        headers.inherit = Inherit { dscp: true, ecn: true, ttl: true, df: true };
+        headers.label = FlowLabel::Inner;
+        Way { headers, out_port, mtu }
     });
     Some(Tunnel { kind, options, way })
 }
@@ -49,7 +52,7 @@ pub fn frames_at_first(inner: &[Vec<u8>]) -> Vec<Vec<u8>> {
     };
     let own = [
         (Kind::Vxlan, &[8, 0, 0, 0, 0, 0, 1, 0][..]),
-        (Kind::Geneve, &[2, 0, 0x65, 0x58, 0, 0, 1, 0, 1, 1, 1, 1, 5, 6, 7, 8]),
+        (Kind::Geneve, &[2, 0, 0x65, 0x58, 0, 0, 1, 0, 1, 1, 1, 0x21, 5, 6, 7, 8]),
         (Kind::Gre, &[0x20, 0, 0x65, 0x58, 0, 0, 0, 1]),
     ];
     let variants = [false, true].into_iter().flat_map(|is_v6| own.map(|(kind, own)| (is_v6, kind, own)));
@@ -180,7 +183,8 @@ fn own_to_push(c: &mut Choices<'_>, kind: Kind) -> Vec<u8> {
 /// A Geneve option.
 fn option(c: &mut Choices<'_>, options: &mut Vec<u8>) {
     let words = c.pick(&[1, 0, 2, 4, 31]);
-    options.extend([1, c.byte() & 3, c.pick(&[1, 0x80, 0x81]), words]);
+    let reserved = c.pick(&[0, 0, 0, 0x20, 0xe0]);
+    options.extend([1, c.byte() & 3, c.pick(&[1, 0x80, 0x81]), words | reserved]);
     options.extend((0..words * 4).map(|at| at ^ id_of(c)));
     if options.len() > 252 {
         options.truncate(0);
