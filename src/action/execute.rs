@@ -768,6 +768,18 @@ impl<O: Outside> Exec<'_, O> {
         }
     }
 
+    /// As `cut`, of a packet whose hash counts: it is that of the flow, which the headers do not show any more when their lengths go beyond
+    /// the packet's end.
+    #[inline(always)]
+    fn hash_and_cut(&mut self, r: u16) {
+        let ext = self.packet(r).ext;
+        if ext != 0 && self.executor.exts[ext as usize].cut != 0 {
+            let extract = self.settings.extract;
+            hash::five_tuple(self.packet(r), extract);
+            self.cut(r);
+        }
+    }
+
     #[inline(always)]
     fn free_extra(&mut self, r: u16) {
         let Executor { extra, free_exts, free_extras, pool, .. } = &mut *self.executor;
@@ -844,7 +856,7 @@ impl<O: Outside> Exec<'_, O> {
         let settings = self.settings;
         let bond = settings.bonds.get(&bond);
         for &r in group {
-            self.cut(r);
+            self.hash_and_cut(r);
             let packet = self.packet(r);
             let hash = hash::five_tuple(packet, settings.extract);
             let member = bond.and_then(|bond| bond.select(hash, packet.len()));

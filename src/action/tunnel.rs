@@ -2,8 +2,9 @@
 
 use super::hash;
 use crate::flow::extract::ExtractOptions;
-use crate::flow::key::LineSet;
+use crate::flow::key::{LINE_OPTIONS, LINE_TUNNEL, LineSet};
 use crate::flow::{Ext, FlowKey};
+use crate::packet::buffer::NONE;
 use crate::packet::{DropReason, Packet};
 use crate::tunnel::{Kind, Moment, Options, Template, Tunnel};
 
@@ -37,19 +38,26 @@ pub fn push(
     Ok(())
 }
 
-/// Takes the outer headers off, or does what else a segment of SRv6 stands for; `ext` is the packet's own. What is left came in on `port`.
+/// Takes the outer headers off, or does what else a segment of SRv6 stands for; `ext` is the packet's own. What is left came in on `port`,
+/// and of the other metadata it has only what the outer headers said, as in OVS.
 ///
 /// # Errors
-/// As [`open`](crate::tunnel::open).
+/// As [`open`](crate::tunnel::open); also if labels are in front.
 #[inline(always)]
 pub fn pop(packet: &mut Packet, ext: &mut Ext, tunnel: &Tunnel, port: u32) -> Result<(), DropReason> {
+    // Behind labels that an action put in front are headers that extraction found, but the packet is not IP any more.
+    if packet.l2_5 != NONE {
+        return Err(DropReason::TunnelHeader);
+    }
     crate::tunnel::open(packet, ext, tunnel.kind, &tunnel.options)?;
+    ext.skb_priority = 0;
+    ext.lines &= LINE_TUNNEL | LINE_OPTIONS;
     arrive(packet, port);
     Ok(())
 }
 
-/// As [`pop`] for the most frequent packets; the metadata goes to `key`, and returned is which of its lines. `None`, and nothing is changed,
-/// for others.
+/// As [`pop`] for the most frequent packets, as they were received; the metadata goes to `key`, and returned is which of its lines. `None`,
+/// and nothing is changed, for others.
 #[inline(always)]
 pub fn pop_usual(packet: &mut Packet, key: &mut FlowKey, kind: Kind, options: &Options, port: u32) -> Option<LineSet> {
     let lines = crate::tunnel::open_usual(packet, key, kind, options)?;
@@ -59,7 +67,7 @@ pub fn pop_usual(packet: &mut Packet, key: &mut FlowKey, kind: Kind, options: &O
 
 #[inline(always)]
 fn arrive(packet: &mut Packet, port: u32) {
-    (packet.in_port, packet.recirc_id) = (port, 0);
+    (packet.in_port, packet.recirc_id, packet.dp_hash, packet.skb_mark) = (port, 0, 0, 0);
     forget_connection(packet);
 }
 

@@ -570,7 +570,8 @@ impl<'a, 'b> Round<'a, 'b> {
     }
 
     /// Takes the packets that wait for it out of the tunnel of `port`, and gives them their second round. Those that are nothing out of the
-    /// ordinary, most of them, never get a place for rarer metadata nor go through the list of those that recirculate.
+    /// ordinary, most of them, never get a place for rarer metadata nor go through the list of those that recirculate. The others come after
+    /// them: what keeps its order is packets whose headers, outer and inner, are of the same form, as those of one flow are.
     #[inline(never)]
     fn pop<O: Observer>(&mut self, exec: &mut Running<'_, '_, O>, port: u32, burst: &Burst<'_>) {
         let n = exec.executor.take_pops(&mut self.scratch.refs);

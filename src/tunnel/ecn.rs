@@ -1,5 +1,7 @@
 //! Explicit congestion notification between inner and outer header (RFC 6040).
 
+use core::ops::Range;
+
 use crate::packet::{DropReason, Packet};
 use crate::wire::{checksum, ethernet, ipv4, ipv6, vlan};
 use zerocopy::FromBytes;
@@ -34,12 +36,12 @@ pub const fn outer(inner: u8) -> u8 {
     inner & MASK
 }
 
-/// Where the inner packet's IP header is, and its EtherType: behind the Ethernet header and its tags.
+/// Where the IP header of a packet is, and its EtherType: behind the Ethernet header and its tags.
 #[inline(always)]
-pub(super) fn find_ip(bytes: &[u8], at: usize, layer3: Option<u16>) -> Option<(usize, u16)> {
+pub(super) fn find_ip(bytes: &[u8], layer3: Option<u16>) -> Option<(usize, u16)> {
     let (mut at, mut ethertype) = match layer3 {
-        Some(ethertype) => (at, ethertype),
-        None => (at + ethernet::HEADER_LEN, u16_at(bytes, at + 12)?),
+        Some(ethertype) => (0, ethertype),
+        None => (ethernet::HEADER_LEN, u16_at(bytes, 12)?),
     };
     let mut tags = 0;
     while ethernet::is_vlan(ethertype) && tags < 2 {
@@ -61,25 +63,30 @@ pub(super) fn tos_at(bytes: &[u8], at: usize, ethertype: u16) -> Option<u8> {
     Some(if ethertype == ethernet::IPV4 { second } else { first << 4 | second >> 4 })
 }
 
-/// Brings the outer mark `tos` into the packet whose inner part begins at `at`.
+/// Brings the outer mark `tos` into the inner packet, which is all of `inner` and nothing more.
 ///
 /// # Errors
 /// [`DropReason::TunnelEcn`], see [`inner`].
 #[inline(always)]
-pub(super) fn decapsulate(packet: &mut Packet, at: usize, layer3: Option<u16>, tos: u8) -> Result<(), DropReason> {
-    if changes(tos) { mark(packet, at, layer3, tos) } else { Ok(()) }
+pub(super) fn decapsulate(
+    packet: &mut Packet,
+    inner: Range<usize>,
+    layer3: Option<u16>,
+    tos: u8,
+) -> Result<(), DropReason> {
+    if changes(tos) { mark(packet, inner, layer3, tos) } else { Ok(()) }
 }
 
 /// True if the outer mark `tos` may change an inner one.
 #[inline(always)]
-pub(super) const fn changes(tos: u8) -> bool {
+const fn changes(tos: u8) -> bool {
     matches!(tos & MASK, CE | ECT_1)
 }
 
 #[inline(never)]
-fn mark(packet: &mut Packet, at: usize, layer3: Option<u16>, outer: u8) -> Result<(), DropReason> {
-    let bytes = packet.data_mut();
-    let Some((at, ethertype)) = find_ip(bytes, at, layer3) else { return Ok(()) };
+fn mark(packet: &mut Packet, within: Range<usize>, layer3: Option<u16>, outer: u8) -> Result<(), DropReason> {
+    let Some(bytes) = packet.data_mut().get_mut(within) else { return Ok(()) };
+    let Some((at, ethertype)) = find_ip(bytes, layer3) else { return Ok(()) };
     let Some(tos) = tos_at(bytes, at, ethertype) else { return Ok(()) };
     let new = inner(tos, outer).ok_or(DropReason::TunnelEcn)?;
     set(bytes, at, ethertype, new);

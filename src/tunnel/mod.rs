@@ -73,7 +73,7 @@ fn take_off(
     options: &Options,
 ) -> Result<(), DropReason> {
     if options.ecn {
-        ecn::decapsulate(packet, at, layer3, ext.tunnel.tos)?;
+        ecn::decapsulate(packet, at..end, layer3, ext.tunnel.tos)?;
     }
     ext.lines |= LINE_TUNNEL;
     packet.truncate(end);
@@ -100,14 +100,15 @@ fn take_off(
 pub fn open_usual(packet: &mut Packet, key: &mut FlowKey, kind: Kind, options: &Options) -> Option<LineSet> {
     let outer = outer::check_usual(packet, &mut key.tunnel)?;
     let bytes = packet.data().get(outer.at..outer.end)?;
-    if options.ecn && ecn::changes(key.tunnel.tos) {
-        return None;
-    }
     let (len, lines) = match kind {
         Kind::Vxlan => (vxlan::open_usual(bytes, &mut key.tunnel)?, LINE_TUNNEL),
         Kind::Geneve => geneve::open_usual(bytes, options, key)?,
         _ => return None,
     };
+    // Usual too, so that a flow some of whose packets are marked stays in order.
+    if options.ecn && ecn::decapsulate(packet, outer.at + len..outer.end, None, key.tunnel.tos).is_err() {
+        return None;
+    }
     packet.truncate(outer.end);
     if !packet.pop_front(outer.at + len) {
         return None;

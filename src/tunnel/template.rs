@@ -60,7 +60,7 @@ pub struct Template {
     /// The pseudo-header without length, if there is a UDP checksum.
     udp_sum: Option<Sum>,
     /// First source port, and how many there are.
-    source_ports: (u16, u16),
+    source_ports: (u16, u32),
     inherit: Inherit,
     /// Where four bytes hold the identifier.
     id_at: Option<u16>,
@@ -94,7 +94,7 @@ impl Template {
         if header.len() > HEADER_MAX {
             return Err(TemplateError::TooLong);
         }
-        let (l3, ethertype) = ecn::find_ip(header, 0, None).ok_or(TemplateError::Lacks("an IP header"))?;
+        let (l3, ethertype) = ecn::find_ip(header, None).ok_or(TemplateError::Lacks("an IP header"))?;
         let mut header: Box<[u8]> = header.into();
         let carrier = kind.carrier();
         let is_v6 = ethertype == ethernet::IPV6;
@@ -166,7 +166,7 @@ impl Template {
             is_v6,
             ip_sum,
             udp_sum,
-            source_ports: (first, last - first + 1),
+            source_ports: (first, u32::from(last - first) + 1),
             inherit: Inherit::NONE,
             id_at,
             label,
@@ -174,10 +174,10 @@ impl Template {
         })
     }
 
-    /// The same with other source ports, from `first` to `last`.
+    /// The same with other source ports, from `first` to `last`, both included.
     #[must_use]
     pub fn with_source_ports(mut self, first: u16, last: u16) -> Template {
-        self.source_ports = (first.min(last), first.abs_diff(last).saturating_add(1));
+        self.source_ports = (first.min(last), u32::from(first.abs_diff(last)) + 1);
         self
     }
 

@@ -68,6 +68,43 @@ fn udp_checksum(bytes: &[u8], v6: bool) -> u16 {
 }
 
 #[test]
+fn congestion_marks_go_into_no_header_that_ends_behind_the_inner_packet() {
+    let outer = Frame::new().eth([0xb; 6], [0xa; 6]).ipv4([192, 0, 2, 1], [192, 0, 2, 2]).tos(ecn::CE);
+    let inner = Frame::new().eth([2; 6], [4; 6]).ipv4([10; 4], [11; 4]).tos(ecn::ECT_0).build();
+    let options = Options { ecn: true, ..Options::default() };
+    for (len, marked) in [(inner.len(), true), (inner.len() - 1, false)] {
+        for sum in [false, true] {
+            let datagram = outer.clone().udp(7, Kind::Vxlan.port());
+            let datagram = if sum { datagram } else { datagram.no_checksum() };
+            let mut bytes = datagram.payload(&[&vxlan_header(1)[..], &inner[..len]].concat()).build();
+            // What follows is no part of the datagram, but of what the port received.
+            bytes.extend_from_slice(&inner[len..]);
+            let (opened, ..) = open_bytes(Kind::Vxlan, &options, &bytes).unwrap();
+            let expected = if marked { ecn::CE } else { ecn::ECT_0 };
+            assert_eq!((opened.len(), opened[15] & ecn::MASK), (len, expected));
+        }
+    }
+}
+
+#[test]
+fn source_ports_are_all_from_the_first_to_the_last() {
+    let pool = Pool::new(1, 2048, 640).unwrap();
+    for (first, last) in [(0, u16::MAX), (7, 7), (1000, 1003), (9, 6)] {
+        let headers = header(Kind::Vxlan, false, false, &vxlan_header(1));
+        let template = Template::new(Kind::Vxlan, &headers).unwrap().with_source_ports(first, last);
+        let port = |entropy| {
+            let mut packet = pool.packet(&Frame::udp4().build()).unwrap();
+            let moment = Moment { sequence: &Sequence::default(), now: Nanos(0) };
+            template.push(&mut packet, entropy, None, moment).unwrap();
+            let port = u16::from_be_bytes([packet.data()[34], packet.data()[35]]);
+            pool.free(&mut packet);
+            port
+        };
+        assert_eq!((port(0), port(u32::MAX)), (first.min(last), first.max(last)));
+    }
+}
+
+#[test]
 fn vxlan_over_ipv4_is_the_inner_frame_behind_fifty_bytes() {
     let inner = Frame::udp4().payload(b"wye").build();
     let template = Template::new(Kind::Vxlan, &header(Kind::Vxlan, false, false, &vxlan_header(1000))).unwrap();

@@ -131,9 +131,9 @@ fn fdb_shows_vlan_address_port_and_age() {
         assert!(output.status.success() && output.stderr.is_empty());
         let text = String::from_utf8(output.stdout).unwrap();
         let words: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(words[0], ["vlan", "address", "port", "name", "age"]);
-        assert_eq!(words[1][..4], ["7", "02:00:00:00:00:ab", "2", "p2"]);
-        assert_eq!((words.len(), words[1].len(), words[1][5]), (2, 6, "s"));
+        assert_eq!(words[0], ["vlan", "vni", "address", "port", "name", "age"]);
+        assert_eq!(words[1][..5], ["7", "-", "02:00:00:00:00:ab", "2", "p2"]);
+        assert_eq!((words.len(), words[1].len(), words[1][6]), (2, 7, "s"));
         panel.switch.stop();
     });
 }

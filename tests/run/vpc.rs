@@ -112,7 +112,8 @@ fn ping_and_talk(test: &'static str, kind: &str, at: usize) {
         let drops = total["drops"].as_object().unwrap();
         // Linux speaks of IPv6 to all on the link, which is nothing to the switch, and the first announcement may come before the link.
         assert!(drops.keys().all(|reason| ["tx_full", "policy", "port_down"].contains(&reason.as_str())), "{total:#}");
-        assert!(number(&total["drops"], "policy") < 20 && number(&total["drops"], "port_down") < 5, "{total:#}");
+        let few = |reason: &str| total["drops"][reason].as_u64().is_none_or(|n| n < 20);
+        assert!(few("policy") && few("port_down"), "{total:#}");
         assert_eq!(total["copies_dropped"], json!({}));
     });
 }

@@ -30,7 +30,7 @@ impl<'a, O: Outside> Exec<'a, O> {
             n = 0;
             for i in 0..group.len() {
                 let r = group[i];
-                self.cut(r);
+                self.hash_and_cut(r);
                 if self.packet(r).len() + template.overhead() > way.mtu as usize {
                     let inner_max = (way.mtu as usize).saturating_sub(template.overhead());
                     self.cannot_encap(number, id, Obstacle::TooBig { inner_max: inner_max as u32 }, r);
@@ -57,7 +57,7 @@ impl<'a, O: Outside> Exec<'a, O> {
 
     #[cold]
     fn cannot_encap(&mut self, number: u32, id: Option<u32>, obstacle: Obstacle, r: u16) {
-        self.cut(r);
+        self.hash_and_cut(r);
         self.hand_up(r, |outside, packet, ext, is_copy| {
             outside.undeliverable(number, id, obstacle, packet, ext, is_copy)
         });
@@ -75,7 +75,7 @@ impl<'a, O: Outside> Exec<'a, O> {
         if plain.is_none() {
             for &r in group.iter() {
                 // What `trunc` left out, and the metadata, are of the inner packet.
-                self.cut(r);
+                self.hash_and_cut(r);
                 let ext = self.packet(r).ext;
                 if ext != 0 {
                     self.executor.exts[ext as usize].clear();

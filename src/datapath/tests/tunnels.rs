@@ -85,6 +85,88 @@ fn what_is_pushed_is_popped_and_looked_up_by_what_the_outer_headers_said() {
 }
 
 #[test]
+fn what_was_known_of_the_outer_packet_is_not_known_of_the_inner_one() {
+    // A list that is nothing but `tnl_pop` takes another way than one that does something first.
+    for first in [None, Some(Action::Set(SetField::Priority(Masked::<u32>::full(3))))] {
+        let datapath = datapath();
+        datapath.tunnel_set(TUNNEL, Tunnel::new(Kind::Vxlan, Options::default()));
+        let list = first.into_iter().chain([Action::TunnelPop(TUNNEL)]).collect();
+        flow(&datapath, Kind::Vxlan.port(), list);
+        let mut mask = FlowMask::default();
+        mask.0.base.in_port = u32::MAX;
+        let mut key = FlowKey::default();
+        key.base.in_port = TUNNEL;
+        let hand_up = Action::Userspace(Userspace::default());
+        datapath.flow_put(FlowPut::create(&key, &mask, vec![hand_up])).unwrap();
+        let mut packet = datapath.pool().packet(&wrapped(Kind::Vxlan, 77, &udp(53))).unwrap();
+        (packet.in_port, packet.dp_hash, packet.skb_mark) = (1, 5, 6);
+        (packet.ct_state, packet.ct_zone, packet.ct_mark) = (1, 7, 8);
+        let mut worker = datapath.worker().unwrap();
+        worker.process(core::slice::from_mut(&mut packet), Nanos(1), &mut sent());
+        assert_eq!(worker.fates()[..1], [Fate::Upcall]);
+        let mut upcall = datapath.upcall_pop().unwrap();
+        let base = &upcall.key.base;
+        assert_eq!((base.in_port, base.dp_hash, base.skb_mark, base.skb_priority), (TUNNEL, 0, 0, 0));
+        assert_eq!((base.ct_state, base.ct_zone, base.ct_mark), (0, 0, 0));
+        assert_eq!((upcall.key.tunnel.id.get(), upcall.packet.data()), (77, &udp(53)[..]));
+        datapath.free(&mut upcall.packet);
+        assert_whole(&datapath);
+    }
+}
+
+#[test]
+fn what_was_cut_goes_out_of_the_source_port_of_its_flow() {
+    let frame = Frame::udp6().payload(&[7; 100]).build();
+    let ports = [None, Some(Action::Trunc(64))].map(|cut| {
+        let datapath = datapath();
+        let list = cut.into_iter().chain([push(Kind::Vxlan, 1), Action::Output(2)]).collect();
+        datapath.flow_put(FlowPut::create(&FlowKey::default(), &FlowMask::default(), list)).unwrap();
+        let mut sink = sent();
+        run(&mut datapath.worker().unwrap(), core::slice::from_ref(&frame), &mut sink);
+        let bytes = sink.packets.remove(0).1;
+        (bytes.len(), [bytes[34], bytes[35]])
+    });
+    assert_eq!(ports.map(|(len, _)| len), [50 + frame.len(), 50 + 64]);
+    assert_eq!(ports[0].1, ports[1].1);
+}
+
+#[test]
+fn packets_that_congestion_marked_on_their_way_stay_in_order() {
+    const ECT_0: u8 = 2;
+    const CE: u8 = 3;
+    let datapath = popping(Kind::Vxlan, false);
+    let marked = |number: u8, mark: u8| {
+        let inner =
+            |mark| Frame::new().eth([2; 6], [4; 6]).ipv4([10; 4], [11; 4]).tos(mark).udp(1000, 53).payload(&[number]);
+        let outer = Frame::new().eth([0xb; 6], [0xa; 6]).ipv4([192, 0, 2, 1], [192, 0, 2, 2]).tos(mark);
+        let own = vec![8, 0, 0, 0, 0, 0, 1, 0];
+        let whole = outer.udp(7, Kind::Vxlan.port()).no_checksum().payload(&[own, inner(ECT_0).build()].concat());
+        (whole.build(), (2, inner(mark).build()))
+    };
+    let packets: Vec<_> = (0..32).map(|number| marked(number, if number % 3 == 0 { CE } else { ECT_0 })).collect();
+    let (whole, out): (Vec<_>, Vec<_>) = packets.into_iter().unzip();
+    let mut sink = sent();
+    assert_eq!(run(&mut datapath.worker().unwrap(), &whole, &mut sink), [Fate::Transmitted; 32]);
+    assert_eq!(sink.packets, out);
+    assert_whole(&datapath);
+}
+
+#[test]
+fn what_has_labels_in_front_is_no_packet_of_a_tunnel() {
+    let datapath = datapath();
+    datapath.tunnel_set(TUNNEL, Tunnel::new(Kind::Vxlan, Options::default()));
+    let add = Action::AddMpls { lse: 0x100, ethertype: 0x8847, tun_flags: 0 };
+    let list = vec![add, Action::PopMpls { ethertype: 0x8847 }, Action::TunnelPop(TUNNEL)];
+    flow(&datapath, Kind::Vxlan.port(), list);
+    let push = Action::PushMpls { lse: 0x100, ethertype: 0x8847 };
+    flow(&datapath, Kind::Geneve.port(), vec![push, Action::TunnelPop(TUNNEL)]);
+    let frames = [Kind::Vxlan, Kind::Geneve].map(|kind| wrapped(kind, 1, &udp(53)));
+    let fates = run(&mut datapath.worker().unwrap(), &frames, &mut sent());
+    assert_eq!(fates, [Fate::Dropped(DropReason::TunnelHeader); 2]);
+    assert_whole(&datapath);
+}
+
+#[test]
 fn sequence_numbers_are_a_tunnels_whichever_flow_a_packet_is_of() {
     let datapath = datapath();
     let outer = Frame::new().eth([0xb; 6], [0xa; 6]).ipv4([192, 0, 2, 1], [192, 0, 2, 2]);

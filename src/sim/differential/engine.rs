@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::flows::NUMBER_BITS;
-use crate::datapath::{Answer, Config, Datapath, LocalPorts, Miss, Punt, Sink, UpcallHandler, Worker};
+use crate::datapath::{Answer, Config, Datapath, LocalPorts, Miss, Punt, Sink, Undeliverable, UpcallHandler, Worker};
 use crate::flow::FlowKey;
 use crate::packet::{DropReason, Fate, Packet, PacketFlags, Pool};
 use crate::port::TxBurst;
@@ -20,6 +20,13 @@ pub const SHORT: u32 = 200;
 pub const LONG: u32 = 4000;
 /// Ports 1 to this exist.
 pub const PORTS: u32 = 5;
+
+/// Bytes of a buffer.
+const BUFFER_LEN: u32 = 4096;
+/// Bytes in front of a packet in a buffer of the pool: room for the longest outer headers.
+const HEADROOM: u16 = 384;
+/// The longest packet that fits a buffer behind the headroom.
+pub const LENGTH_MAX: usize = BUFFER_LEN as usize - HEADROOM as usize;
 
 /// How packets get in and out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +57,8 @@ pub struct Engine {
 /// A packet that an engine sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent {
-    /// Number of the packet in its burst; 0 if that is not known.
-    pub packet: usize,
+    /// Number of the packet in its burst, if that is known.
+    pub packet: Option<usize>,
     /// Port.
     pub port: u32,
     /// Bytes.
@@ -69,7 +76,7 @@ impl Sink for Collector {
         let may_take = self.way == Way::Taking && !burst.is_shared();
         for i in 0..burst.len() {
             let packet = burst.get(i);
-            let number = (packet.ct_mark & NUMBER_BITS) as usize;
+            let number = number_of(packet.ct_mark);
             self.sent.push(Sent { packet: number, port, bytes: packet.data().to_vec() });
             if may_take {
                 self.taken.push(packet.take());
@@ -93,6 +100,10 @@ impl UpcallHandler for Handler {
     fn punt(&self, punt: Punt<'_>) -> Answer {
         self.0.punt(punt.key, punt.request)
     }
+
+    fn undeliverable(&self, packet: Undeliverable<'_>) -> Answer {
+        self.0.undeliverable(packet.key, packet.tunnel, packet.obstacle)
+    }
 }
 
 impl Engine {
@@ -102,7 +113,8 @@ impl Engine {
             flows_max: 4096,
             cache_entries,
             pool_buffers: 16_384,
-            buffer_len: 4096,
+            buffer_len: BUFFER_LEN,
+            headroom: HEADROOM,
             upcalls_max: 16_384,
             vlan_depth,
             seed: Some(7),
@@ -146,7 +158,7 @@ impl Engine {
             self.worker.poll(ports, now);
             let mut sent = Vec::new();
             for (port, peer) in (1..).zip(peers) {
-                sent.extend(core::iter::from_fn(|| peer.recv()).map(|bytes| Sent { packet: 0, port, bytes }));
+                sent.extend(core::iter::from_fn(|| peer.recv()).map(|bytes| Sent { packet: None, port, bytes }));
             }
             return (None, sent);
         }
@@ -180,19 +192,26 @@ impl Engine {
     }
 }
 
+/// The number of a packet, by its connection mark. What went into or out of a tunnel has none.
+pub fn number_of(ct_mark: u32) -> Option<usize> {
+    (ct_mark & NUMBER_BITS).checked_sub(1).map(|number| number as usize)
+}
+
 /// `parcel` in a buffer of the pool; without any headroom left if `is_tight`.
 fn packet(pool: &Pool, parcel: &Parcel, is_tight: bool) -> Packet {
     let Parcel { bytes, .. } = parcel;
     let mut packet = pool.alloc(bytes.len()).expect("the pool is larger than any burst");
     if is_tight {
-        let room = packet.headroom().min(bytes.len());
-        packet.truncate(bytes.len() - room);
-        assert!(packet.push_front(room));
+        assert!(packet.push_front(packet.headroom()));
+        packet.truncate(bytes.len());
     }
     packet.data_mut().copy_from_slice(bytes);
     if let Some(ethertype) = parcel.layer3 {
         packet.flags.insert(PacketFlags::LAYER3);
         packet.l3_type = ethertype;
+    }
+    if parcel.checksums_are_good {
+        packet.flags.insert(PacketFlags::CHECKSUM_GOOD);
     }
     if let Some(hash) = parcel.five_tuple {
         packet.flags.insert(PacketFlags::RSS_VALID);

@@ -1,11 +1,13 @@
 //! Masks and actions for the switch under test.
 
 use zerocopy::IntoBytes;
-use zerocopy::byteorder::network_endian::U32;
+use zerocopy::byteorder::network_endian::{U16, U32};
 
 use super::choices::Choices;
 use super::frames::{ipv4, ipv6, mac, port};
+use super::tunnels;
 use crate::flow::action::{Action, Actions, HashAlgorithm, Masked, Nsh, SetField, Userspace};
+use crate::flow::key::{TUNNEL_CSUM, TUNNEL_GBP, TUNNEL_GENEVE, TUNNEL_KEY, TUNNEL_OAM};
 use crate::flow::{FlowKey, FlowMask};
 use crate::sim::oracle::parcel::Parcel;
 
@@ -29,6 +31,39 @@ pub fn mask(c: &mut Choices<'_>, recirc_id: u32) -> FlowMask {
         field(c, m);
     }
     mask
+}
+
+/// A mask of a few fields of the key of a packet that came out of a tunnel.
+pub fn mask_inside(c: &mut Choices<'_>) -> FlowMask {
+    let mut mask = FlowMask::default();
+    let m = &mut mask.0;
+    m.base.recirc_id = u32::MAX;
+    for _ in 0..c.below(3) {
+        tunnel_field(c, m);
+    }
+    for _ in 0..c.below(3) {
+        field(c, m);
+    }
+    mask
+}
+
+fn tunnel_field(c: &mut Choices<'_>, m: &mut FlowKey) {
+    let t = &mut m.tunnel;
+    match c.below(12) {
+        0..3 => t.id.set(u64::MAX),
+        3 => prefix(c, &mut t.ipv4_src),
+        4 => prefix(c, &mut t.ipv4_dst),
+        5 => prefix(c, &mut t.ipv6_src),
+        6 => prefix(c, &mut t.ipv6_dst),
+        7 => t.flags = c.pick(&[u16::MAX, TUNNEL_KEY, TUNNEL_CSUM, TUNNEL_OAM, TUNNEL_GENEVE, TUNNEL_GBP]),
+        8 => (t.tos, t.ttl) = c.pick(&[(0xff, 0), (0, 0xff), (3, 0), (0xfc, 1)]),
+        9 => t.tp_src.set(c.pick(&[0xffff, 3])),
+        10 => (t.tp_dst, t.opts) = c.pick(&[(U16::MAX_VALUE, [0; 8]), (U16::ZERO, [0xff; 8])]),
+        _ => {
+            let from = c.pick(&[0, 0, 4, 60, 64, 128, 200]);
+            prefix(c, &mut m.options[from..from + 8]);
+        }
+    }
 }
 
 fn prefix(c: &mut Choices<'_>, field: &mut [u8]) {
@@ -114,7 +149,7 @@ pub struct Allowed<'m> {
     pub recirc_id: u32,
     /// Levels of inner lists.
     pub nesting: u8,
-    /// `userspace`.
+    /// `userspace` and `encap`, which may ask whoever answers upcalls.
     pub upcalls: bool,
     /// The next meter that is not used yet.
     pub meter: Option<&'m core::cell::Cell<u32>>,
@@ -133,7 +168,7 @@ pub fn actions(c: &mut Choices<'_>, allowed: Allowed<'_>) -> Actions {
     let last = list.len().saturating_sub(1);
     let mut at = 0;
     list.retain(|action| {
-        let is_copy = matches!(action, Action::Recirc(_)) && at != last;
+        let is_copy = matches!(action, Action::Recirc(_) | Action::TunnelPop(_)) && at != last;
         at += 1;
         copies += usize::from(is_copy);
         !is_copy || copies == 1
@@ -152,7 +187,10 @@ fn action(c: &mut Choices<'_>, allowed: Allowed<'_>) -> Action {
         // Meters of inner lists would see packets in another order.
         nesting => actions(c, Allowed { nesting: nesting - 1, meter: None, ..allowed }),
     };
-    match c.below(48) {
+    match c.below(56) {
+        48..51 => Action::TunnelPush(Box::new(tunnels::push(c))),
+        51..53 => Action::TunnelPop(tunnels::number(c)),
+        53..56 if allowed.upcalls => encap(c),
         0..8 => Action::Output(out(c)),
         8..10 => Action::LbOutput(c.pick(&[BOND, BOND, BOND, 7])),
         10 if allowed.upcalls => {
@@ -191,6 +229,20 @@ fn action(c: &mut Choices<'_>, allowed: Allowed<'_>) -> Action {
         47 if c.once_in(2) => Action::Drop(0),
         _ => Action::DecTtl,
     }
+}
+
+/// Actions that put a packet into a tunnel and send it.
+pub fn into_tunnel(c: &mut Choices<'_>) -> Actions {
+    match c.below(3) {
+        0 => vec![Action::TunnelPush(Box::new(tunnels::push(c))), Action::Output(out(c))],
+        1 => vec![encap(c), Action::Output(out(c))],
+        _ => vec![encap(c)],
+    }
+}
+
+fn encap(c: &mut Choices<'_>) -> Action {
+    let id = c.once_in(2).then(|| if c.once_in(4) { c.word() } else { 1 + u32::from(c.byte() & 3) });
+    Action::Encap { tunnel: tunnels::number(c), id }
 }
 
 fn nsh(c: &mut Choices<'_>) -> Nsh {

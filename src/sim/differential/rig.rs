@@ -4,9 +4,10 @@ use core::fmt::Debug;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::engine::{Engine, LONG, PORTS, SHORT, Sent, Way, without_number};
+use super::engine::{Engine, LENGTH_MAX, LONG, PORTS, SHORT, Sent, Way, number_of, without_number};
 use super::flows::{self, BOND, METERS, NUMBER_BITS};
 use super::scenario::{Event, Put, Reply, Scenario};
+use super::tunnels::{self, TUNNELS};
 use crate::action::bond::BUCKETS;
 use crate::datapath::{Answer, FlowId, FlowPut, Stats};
 use crate::flow::action::Userspace;
@@ -18,6 +19,7 @@ use crate::sim::oracle::parcel::Parcel;
 use crate::sim::oracle::{Bond, Outcome, Policy, Port, Punted, Switch};
 use crate::sync::primitive::{Mutex, lock};
 use crate::time::Nanos;
+use crate::tunnel::Obstacle;
 use crate::wire::simd::Level;
 
 /// Copies that may go round again in one burst, so that the engine's bound on copies is not reached.
@@ -39,7 +41,11 @@ pub struct Report {
     pub sent: u64,
     /// Packets on the upcall ring.
     pub punted: u64,
-    /// The scenario ended early because a burst multiplied too much.
+    /// Packets that went into tunnels.
+    pub pushed: u64,
+    /// Packets that came out of tunnels.
+    pub popped: u64,
+    /// The scenario ended early because a burst multiplied too much, or its packets grew too long.
     pub was_cut: bool,
 }
 
@@ -53,15 +59,16 @@ struct Replies {
 }
 
 impl Replies {
-    fn answer(&self, key: &FlowKey) -> Answer {
+    fn answer(&self, key: &FlowKey, more: u32) -> Answer {
         let base = &key.base;
-        let choice = base.in_port as usize + base.recirc_id as usize + usize::from(base.nw_proto);
+        let choice = more as usize + base.in_port as usize + base.recirc_id as usize + usize::from(base.nw_proto);
         let reply = &self.replies[choice % self.replies.len()];
         let mut mask = *lock(&self.mask);
         // Whose copies go round first is unspecified, so what is installed then must concern no other packet.
-        mask.0.base.ct_mark |= if base.recirc_id == 0 { 0 } else { NUMBER_BITS };
+        let came_round = base.recirc_id != 0 || base.in_port >= TUNNELS.start;
+        mask.0.base.ct_mark |= if came_round { NUMBER_BITS } else { 0 };
         match reply.answer(&mask) {
-            Answer::Execute { actions, .. } if self.is_plain && base.recirc_id != 0 => {
+            Answer::Execute { actions, .. } if came_round && (self.is_plain || number_of(base.ct_mark).is_none()) => {
                 Answer::Execute { actions, install: None }
             }
             answer => answer,
@@ -71,11 +78,19 @@ impl Replies {
 
 impl Policy for Replies {
     fn miss(&self, key: &FlowKey) -> Answer {
-        self.answer(key)
+        self.answer(key, 0)
     }
 
     fn punt(&self, key: &FlowKey, _: &Userspace) -> Answer {
-        self.answer(key)
+        self.answer(key, 0)
+    }
+
+    fn undeliverable(&self, key: &FlowKey, tunnel: u32, obstacle: Obstacle) -> Answer {
+        let how = match obstacle {
+            Obstacle::Unresolved => 0,
+            Obstacle::TooBig { inner_max } => inner_max + 1,
+        };
+        self.answer(key, tunnel + how)
     }
 }
 
@@ -90,6 +105,10 @@ impl Policy for Shared {
     fn punt(&self, key: &FlowKey, request: &Userspace) -> Answer {
         self.0.punt(key, request)
     }
+
+    fn undeliverable(&self, key: &FlowKey, tunnel: u32, obstacle: Obstacle) -> Answer {
+        self.0.undeliverable(key, tunnel, obstacle)
+    }
 }
 
 /// Engines that live from case to case, so that each meets the caches and free lists that earlier ones left.
@@ -99,6 +118,8 @@ pub struct Rig {
     now: Nanos,
     /// An earlier case has set ports up or down. Setting one copies the table of ports, which is most of a short case's time.
     ports_were_set: bool,
+    /// An earlier case has set tunnels, or none has yet.
+    tunnels_were_set: bool,
 }
 
 /// One run of a scenario.
@@ -106,6 +127,7 @@ struct Run<'r> {
     engines: Vec<&'r mut Engine>,
     now: &'r mut Nanos,
     ports_were_set: &'r mut bool,
+    tunnels_were_set: &'r mut bool,
     is_plain: bool,
     oracle: Switch,
     mask: Arc<Mutex<FlowMask>>,
@@ -127,7 +149,7 @@ impl Rig {
         if best == Level::Avx512 {
             engines.push(engine(Way::Copying, 64, Level::Avx512, false));
         }
-        Rig { engines, vlan_depth, now: Nanos::from_millis(1), ports_were_set: false }
+        Rig { engines, vlan_depth, now: Nanos::from_millis(1), ports_were_set: false, tunnels_were_set: true }
     }
 
     /// Runs `scenario` on the oracle and on all engines.
@@ -145,11 +167,17 @@ impl Rig {
         let mut mask = FlowMask::default();
         (mask.0.base.recirc_id, mask.0.base.in_port) = (u32::MAX, u32::MAX);
         mask.0.base.packet_type_ns = 0xff;
-        let Rig { engines, now, ports_were_set, .. } = self;
+        let Rig { engines, now, ports_were_set, tunnels_were_set, .. } = self;
         // The engine for packets from ports is out of this if they have other metadata, but not out of date.
         if core::mem::take(ports_were_set) {
             let ports = engines.iter().flat_map(|engine| (1..=PORTS).map(|port| (&engine.datapath, port)));
             ports.for_each(|(datapath, port)| assert!(datapath.port_set_up(port, true)));
+        }
+        oracle.tunnels = tunnels::all_at_first();
+        if core::mem::take(tunnels_were_set) {
+            for (engine, port) in engines.iter().flat_map(|engine| TUNNELS.map(move |port| (engine, port))) {
+                tunnels::set(&engine.datapath, port, oracle.tunnels.get(&port));
+            }
         }
         // What comes in through a port has no other metadata.
         let engines = engines.iter_mut().filter(|engine| scenario.is_plain || engine.way != Way::Polling).collect();
@@ -157,6 +185,7 @@ impl Rig {
             engines,
             now,
             ports_were_set,
+            tunnels_were_set,
             is_plain: scenario.is_plain,
             oracle,
             mask: Arc::new(Mutex::new(mask)),
@@ -231,6 +260,14 @@ impl Run<'_> {
             }
             Event::Meter(id, config) => self.meter(*id, config),
             Event::Bond(members) => self.bond(members),
+            Event::Tunnel(port, tunnel) => {
+                *self.tunnels_were_set = true;
+                match tunnel {
+                    Some(tunnel) => self.oracle.tunnels.insert(*port, tunnel.clone()),
+                    None => self.oracle.tunnels.remove(port),
+                };
+                self.engines.iter().for_each(|e| tunnels::set(&e.datapath, *port, tunnel.as_ref()));
+            }
             Event::Handler(replies) => self.handler(replies),
         }
         Ok(())
@@ -326,17 +363,20 @@ impl Run<'_> {
     fn burst(&mut self, parcels: &[Parcel]) -> Result<(), String> {
         let mut parcels = parcels.to_vec();
         for (number, parcel) in parcels.iter_mut().enumerate() {
-            parcel.ct_mark = parcel.ct_mark & !NUMBER_BITS | number as u32;
+            parcel.ct_mark = parcel.ct_mark & !NUMBER_BITS | (number as u32 + 1);
         }
         let now = *self.now;
         let right = self.oracle.process(parcels.clone(), now);
-        if right.recirculated_copies > RECIRCULATED_COPIES_MAX || right.stats.copies > COPIES_MAX {
+        let copies = right.recirculated_copies > RECIRCULATED_COPIES_MAX || right.stats.copies > COPIES_MAX;
+        if copies || right.longest > LENGTH_MAX {
             self.report.was_cut = true;
             return Ok(());
         }
         self.report.bursts += 1;
         self.report.sent += right.sent.len() as u64;
         self.report.punted += right.punted.len() as u64;
+        self.report.pushed += right.pushed;
+        self.report.popped += right.popped;
         self.report.stats.merge(&right.stats);
         for engine in &mut self.engines {
             compare(engine, &parcels, now, &right).map_err(|what| format!("{}: {what}", engine.name))?;
@@ -382,11 +422,11 @@ fn compare(engine: &mut Engine, parcels: &[Parcel], now: Nanos, right: &Outcome)
             same(|| format!("fate of packet {number}, {}", shown(&parcels[number])), right, ours)?;
         }
     }
-    if is_polling {
-        sent_per_port(right, &sent)?
-    } else {
-        sent_per_packet(parcels, right, &sent)?
+    if !is_polling {
+        sent_per_packet(parcels, right, &sent)?;
+        order_without_numbers(parcels, right, &sent)?;
     }
+    sent_per_port(right, &sent, is_polling)?;
     punted(right, engine.punted(), is_polling)?;
     counters(right, &before, &engine.datapath.stats(), is_polling)
 }
@@ -435,25 +475,26 @@ fn same_sendings<'a>(
 fn sent_per_packet(parcels: &[Parcel], right: &Outcome, ours: &[Sent]) -> Result<(), String> {
     let mut should: Vec<Vec<Sending<'_>>> = vec![Vec::new(); parcels.len()];
     let mut did = should.clone();
-    right.sent.iter().for_each(|s| should[s.packet].push((s.port, &s.bytes)));
-    for s in ours {
-        let of_packet =
-            did.get_mut(s.packet).ok_or_else(|| format!("packet {} was sent, which never came in", s.packet))?;
-        of_packet.push((s.port, &s.bytes));
+    let of_right: Vec<_> = right.sent.iter().filter(|s| number_of(s.ct_mark).is_some()).collect();
+    let ours: Vec<_> = ours.iter().filter_map(|s| Some((s.packet?, s.port, &*s.bytes))).collect();
+    of_right.iter().for_each(|s| should[s.packet].push((s.port, &s.bytes)));
+    for (packet, port, bytes) in &ours {
+        let of_packet = did.get_mut(*packet).ok_or_else(|| format!("packet {packet} was sent, which never came in"))?;
+        of_packet.push((*port, bytes));
     }
     for (number, (should, did)) in should.into_iter().zip(did).enumerate() {
         same_sendings(|| format!("what was sent of packet {number}, {}", shown(&parcels[number])), should, did)?;
     }
     for port in 1..=PORTS {
         let mut times = vec![0; parcels.len()];
-        right.sent.iter().filter(|s| s.port == port).for_each(|s| times[s.packet] += 1);
+        of_right.iter().filter(|s| s.port == port).for_each(|s| times[s.packet] += 1);
         // A packet that a port sent several times is in several places.
         let mut paths: BTreeMap<&[u32], Vec<usize>> = BTreeMap::new();
-        for s in right.sent.iter().filter(|s| s.port == port && times[s.packet] == 1) {
+        for s in of_right.iter().filter(|s| s.port == port && times[s.packet] == 1) {
             paths.entry(&s.path).or_default().push(s.packet);
         }
         let mut places = vec![None; parcels.len()];
-        ours.iter().enumerate().filter(|(_, s)| s.port == port).for_each(|(i, s)| places[s.packet] = Some(i));
+        ours.iter().enumerate().filter(|(_, s)| s.1 == port).for_each(|(i, s)| places[s.0] = Some(i));
         for (path, packets) in paths {
             if packets.is_sorted_by_key(|&packet| places[packet]) {
                 continue;
@@ -466,10 +507,42 @@ fn sent_per_packet(parcels: &[Parcel], right: &Outcome, ours: &[Sent]) -> Result
     Ok(())
 }
 
-/// Each port sent the same packets, in whatever order.
-fn sent_per_port(right: &Outcome, ours: &[Sent]) -> Result<(), String> {
-    let should = right.sent.iter().map(|s| (s.port, &*s.bytes)).collect();
-    same_sendings(|| "what ports sent".into(), should, ours.iter().map(|s| (s.port, &*s.bytes)).collect())
+/// Per port, packets without numbers that took one path are in order too if they differ in nothing but their last bytes: those that come
+/// out of a tunnel go one way if they are as most are, another if not. Of packets that are equal the order cannot be told.
+fn order_without_numbers(parcels: &[Parcel], right: &Outcome, ours: &[Sent]) -> Result<(), String> {
+    // Such as is the same of all packets that were made from one.
+    let kind = |number: usize| {
+        let parcel = &parcels[number];
+        let (front, _) = parcel.bytes.split_at(parcel.bytes.len().saturating_sub(2));
+        (parcel.layer3, front)
+    };
+    for port in 1..=PORTS {
+        let mut places: BTreeMap<&[u8], Vec<usize>> = BTreeMap::new();
+        let ours = ours.iter().filter(|s| s.port == port && s.packet.is_none());
+        ours.enumerate().for_each(|(place, s)| places.entry(&s.bytes).or_default().push(place));
+        let of_right: Vec<_> = right.sent.iter().filter(|s| s.port == port && number_of(s.ct_mark).is_none()).collect();
+        let mut times = vec![0; parcels.len()];
+        of_right.iter().for_each(|s| times[s.packet] += 1);
+        let mut last = BTreeMap::new();
+        for s in of_right.into_iter().filter(|s| times[s.packet] == 1) {
+            let Some([place]) = places.get(&*s.bytes).map(Vec::as_slice) else { continue };
+            if last.insert((&s.path, kind(s.packet)), *place).is_some_and(|earlier| earlier > *place) {
+                let (path, bytes) = (&s.path, hex(&s.bytes));
+                return Err(format!(
+                    "port {port} sent {bytes} before others that came first and took the same path {path:?}"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Each port sent the same packets, in whatever order: all, or those whose number is lost because they went into or out of a tunnel.
+fn sent_per_port(right: &Outcome, ours: &[Sent], all: bool) -> Result<(), String> {
+    let should = right.sent.iter().filter(|s| all || number_of(s.ct_mark).is_none());
+    let did = ours.iter().filter(|s| all || s.packet.is_none());
+    let should = should.map(|s| (s.port, &*s.bytes)).collect();
+    same_sendings(|| "what ports sent".into(), should, did.map(|s| (s.port, &*s.bytes)).collect())
 }
 
 fn punted(right: &Outcome, ours: Vec<Punted>, is_polling: bool) -> Result<(), String> {

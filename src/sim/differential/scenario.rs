@@ -1,17 +1,21 @@
 //! [`Scenario`]: a flow table, traffic, and changes in between, decoded from bytes.
 
 use core::cell::Cell;
+use std::collections::BTreeMap;
 
 use super::choices::Choices;
 use super::flows::{self, Allowed};
 use super::frames;
+use super::tunnels::{self, TUNNELS};
 use crate::datapath::{Answer, Install};
-use crate::flow::action::Actions;
+use crate::flow::action::{Action, Actions};
 use crate::flow::{FlowKey, FlowMask};
 use crate::meter::{Band, MeterConfig, MeterUnit};
 use crate::packet::DropReason;
 use crate::packet::buffer::PACKET_LEN_MAX;
 use crate::sim::oracle::parcel::Parcel;
+use crate::sim::oracle::tunnel::Tunnel;
+use crate::sim::oracle::tunnel::pop::key_inside;
 use crate::testing::packets::Frame;
 
 /// What happens to the switch.
@@ -33,6 +37,8 @@ pub enum Event {
     Meter(u32, MeterConfig),
     /// The bond's members: those of its 256 buckets in turn.
     Bond(Vec<u32>),
+    /// A tunnel is there from now on, or gone.
+    Tunnel(u32, Option<Tunnel>),
     /// Who answers upcalls from now on; nobody without answers.
     Handler(Vec<Reply>),
 }
@@ -85,7 +91,10 @@ pub struct Scenario {
 struct Decoder {
     vlan_depth: u8,
     is_plain: bool,
+    /// There are more packets of tunnels than others, and flows that take them out.
+    is_tunnelled: bool,
     frames: Vec<Vec<u8>>,
+    tunnels: BTreeMap<u32, Tunnel>,
     meter: Cell<u32>,
     events: Vec<Event>,
 }
@@ -95,18 +104,26 @@ impl Scenario {
     pub fn decode<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Scenario {
         let mut chunks = chunks.into_iter();
         let mut c = Choices(chunks.next().unwrap_or_default());
+        let (vlan_depth, is_plain) = (c.pick(&[2, 2, 2, 2, 2, 2, 1, 0]), c.once_in(4));
+        let inner = vec![
+            Frame::udp4().payload(b"wye").build(),
+            Frame::tcp4().flags(2).build(),
+            Frame::udp6().build(),
+            Frame::udp4().payload(&[7; 80]).build(),
+        ];
+        let is_tunnelled = c.once_in(3);
         let mut decoder = Decoder {
-            vlan_depth: c.pick(&[2, 2, 2, 2, 2, 2, 1, 0]),
-            is_plain: c.once_in(4),
-            frames: vec![
-                Frame::udp4().payload(b"wye").build(),
-                Frame::tcp4().flags(2).build(),
-                Frame::udp6().build(),
-                Frame::udp4().payload(&[7; 80]).build(),
-            ],
+            vlan_depth,
+            is_plain,
+            is_tunnelled,
+            frames: if is_tunnelled { tunnels::frames_at_first(&inner) } else { inner },
+            tunnels: tunnels::all_at_first(),
             meter: Cell::new(0),
             events: Vec::new(),
         };
+        if is_tunnelled {
+            decoder.open_tunnels(&mut c);
+        }
         for chunk in chunks {
             decoder.event(&mut Choices(chunk));
         }
@@ -130,7 +147,18 @@ impl Scenario {
 
 impl Decoder {
     fn event(&mut self, c: &mut Choices<'_>) {
-        match c.below(24) {
+        match c.below(32) {
+            24..28 => self.frames.push(tunnels::frame(c, 2)),
+            28..31 => self.put_out_of_tunnel(c),
+            31 => {
+                let (number, tunnel) = (tunnels::number(c), tunnels::tunnel(c));
+                match &tunnel {
+                    Some(tunnel) => self.tunnels.insert(number, tunnel.clone()),
+                    None => self.tunnels.remove(&number),
+                };
+                self.events.push(Event::Tunnel(number, tunnel));
+            }
+            0..5 if self.is_tunnelled && c.once_in(2) => self.frames.push(tunnels::frame(c, 2)),
             0..5 => self.frames.push(frames::frame(c)),
             5..12 => self.put(c),
             12..18 => self.burst(c),
@@ -178,6 +206,7 @@ impl Decoder {
                 parcel.dp_hash = u32::from(c.byte() & 3);
             }
             11 if !self.is_plain => parcel.five_tuple = Some(c.word()),
+            8 if !self.is_plain => parcel.checksums_are_good = true,
             10 if !self.is_plain => parcel.recirc_id = u32::from(c.byte() & 3),
             9 => bytes.extend(vec![0; 300].iter().take(PACKET_LEN_MAX - bytes.len())),
             _ => {}
@@ -193,6 +222,18 @@ impl Decoder {
             kinds.sort_by_key(|kind| kind.in_port);
         }
         let mut burst: Vec<Parcel> = kinds.iter().cycle().take(len).cloned().collect();
+        if self.is_tunnelled && c.once_in(2) {
+            // Numbers that stay in the packets, at their ends, so that what comes out of a tunnel can be told apart. UDP checksums are
+            // wrong then, but the receiver may say that they are right.
+            for (number, parcel) in burst.iter_mut().enumerate() {
+                parcel.checksums_are_good = !self.is_plain;
+                if parcel.bytes.len() >= 60
+                    && let Some(end) = parcel.bytes.last_chunk_mut()
+                {
+                    *end = (number as u16).to_be_bytes();
+                }
+            }
+        }
         if self.is_plain {
             // Ports are polled one after another.
             burst.sort_by_key(|parcel| parcel.in_port);
@@ -204,10 +245,76 @@ impl Decoder {
         let mut parcel = self.arrival(c);
         parcel.recirc_id = c.pick(&[0, 0, 0, 0, 1, 1, 2, 3]);
         let Some(key) = flows::key_of(&parcel, self.vlan_depth) else { return };
-        let mask = flows::mask(c, parcel.recirc_id);
+        let mut mask = flows::mask(c, parcel.recirc_id);
         let meter = (parcel.recirc_id == 0 && mask.0.base.recirc_id != 0).then_some(&self.meter);
+        let meters = self.meter.get();
         let allowed = Allowed { recirc_id: parcel.recirc_id, nesting: 2, upcalls: true, meter };
-        let actions = flows::actions(c, allowed);
+        let mut actions = flows::actions(c, allowed);
+        if self.is_tunnelled && c.once_in(3) {
+            actions.extend(flows::into_tunnel(c));
+        }
+        if self.meter.get() != meters {
+            // What comes out of a tunnel would be metered in another order.
+            mask.0.base.in_port = u32::MAX;
+        }
+        self.put_flow(c, key, mask, actions);
+    }
+
+    /// Flows that take the packets of the first frames out of their tunnels, and nested ones likewise, and flows for what comes
+    /// out.
+    fn open_tunnels(&mut self, c: &mut Choices<'_>) {
+        for (number, frame) in TUNNELS.zip(self.frames.clone()) {
+            let parcel = Parcel { bytes: frame, ..Parcel::default() };
+            let mut mask = FlowMask::default();
+            if !c.once_in(4)
+                && let Some(key) = flows::key_of(&parcel, self.vlan_depth)
+            {
+                mask.0.base.nw_proto = 0xff;
+                mask.0.base.eth_type.set(0xffff);
+                mask.0.base.tp_dst.set(0xffff);
+                self.put_flow(&mut Choices(&[]), key, mask, vec![Action::TunnelPop(number)]);
+            }
+            let tunnel = self.tunnels.get(&number);
+            if !c.once_in(4)
+                && let Some(key) = tunnel.and_then(|tunnel| key_inside(&parcel, tunnel, number, self.vlan_depth))
+            {
+                let mut mask = flows::mask_inside(c);
+                mask.0.base.in_port = u32::MAX;
+                let allowed = Allowed { recirc_id: 0, nesting: 1, upcalls: true, meter: None };
+                let actions = flows::actions(c, allowed);
+                self.put_flow(&mut Choices(&[]), key, mask, actions);
+            }
+        }
+    }
+
+    /// A flow that takes packets out of a tunnel, or one for what then comes out.
+    fn put_out_of_tunnel(&mut self, c: &mut Choices<'_>) {
+        let parcel = self.arrival(c);
+        let number = tunnels::number(c);
+        let allowed = Allowed { recirc_id: 0, nesting: 1, upcalls: true, meter: None };
+        let inside = self.tunnels.get(&number).and_then(|tunnel| key_inside(&parcel, tunnel, number, self.vlan_depth));
+        let (key, mask, actions) = match (inside, c.below(4)) {
+            (Some(key), 0..3) => {
+                let mut mask = flows::mask_inside(c);
+                if !c.once_in(4) {
+                    mask.0.base.in_port = u32::MAX;
+                }
+                (key, mask, flows::actions(c, allowed))
+            }
+            _ => {
+                let Some(key) = flows::key_of(&parcel, self.vlan_depth) else { return };
+                let mut actions = vec![Action::TunnelPop(number)];
+                if c.once_in(4) {
+                    actions = flows::actions(c, allowed);
+                    actions.push(Action::TunnelPop(number));
+                }
+                (key, flows::mask(c, 0), actions)
+            }
+        };
+        self.put_flow(c, key, mask, actions);
+    }
+
+    fn put_flow(&mut self, c: &mut Choices<'_>, key: FlowKey, mask: FlowMask, actions: Actions) {
         let ufid = c.once_in(3).then(|| u128::from(c.byte() & 15));
         let (idle_ms, hard_ms) = (c.pick(&[0, 0, 0, 10, 1000]), c.pick(&[0, 0, 0, 0, 1000]));
         let put = Put {

@@ -46,6 +46,14 @@ impl Display for Event {
             Event::Upcalls(false) => writeln!(f, "upcalls off"),
             Event::Meter(id, config) => writeln!(f, "meter {id}: {config:?}"),
             Event::Bond(members) => writeln!(f, "bond members {members:?}"),
+            Event::Tunnel(number, None) => writeln!(f, "no tunnel {number}"),
+            Event::Tunnel(number, Some(tunnel)) => {
+                writeln!(f, "tunnel {number}: {:?}, {:?}", tunnel.kind, tunnel.options)?;
+                let Some(way) = &tunnel.way else { return Ok(()) };
+                let (headers, bytes) = (&way.headers, hex(&way.headers.bytes));
+                let of_inner = (headers.inherit, headers.label, headers.source_ports);
+                writeln!(f, "  out of port {}, mtu {}, {of_inner:?}: {bytes}", way.out_port, way.mtu)
+            }
             Event::Handler(replies) if replies.is_empty() => writeln!(f, "no upcall handler"),
             Event::Handler(replies) => {
                 writeln!(f, "an upcall handler")?;
@@ -65,7 +73,7 @@ fn numbers(f: &mut Formatter<'_>, same: &Vec<(usize, &Parcel)>) -> Result {
 fn alike(a: &Parcel, b: &Parcel) -> bool {
     let of = |p: &Parcel| {
         let metadata = (p.in_port, p.recirc_id, p.dp_hash, p.skb_mark, p.ct_mark, p.ct_state, p.ct_zone);
-        (metadata, p.layer3, p.five_tuple, p.bytes.clone())
+        (metadata, p.layer3, p.five_tuple, p.checksums_are_good, p.bytes.clone())
     };
     of(a) == of(b)
 }
@@ -77,6 +85,9 @@ fn metadata(f: &mut Formatter<'_>, p: &Parcel) -> Result {
     }
     if let Some(hash) = p.five_tuple {
         write!(f, ", RSS hash {hash:#x}")?;
+    }
+    if p.checksums_are_good {
+        write!(f, ", checksums verified")?;
     }
     let numbers = [
         ("recirc_id", p.recirc_id),

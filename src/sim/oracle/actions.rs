@@ -4,12 +4,16 @@
 //! last, else a copy. A packet that is left over when its list ends counts as transmitted if copies of it were made, else it had no output.
 
 use super::parcel::Parcel;
+use super::tunnel::Headers;
+use super::tunnel::pop::pop;
+use super::tunnel::push::push;
 use super::{Punted, Sent, Switch, encap, rewrite};
 use crate::action::{RECIRCULATIONS_MAX, hash};
 use crate::datapath::Answer;
 use crate::flow::FlowKey;
 use crate::flow::action::{Action, HashAlgorithm, SetField, Userspace};
 use crate::packet::{DropReason, Fate};
+use crate::tunnel::{Kind, Obstacle};
 
 /// The shortest packet that `trunc` makes: an Ethernet header.
 const TRUNCATED_MIN: usize = 14;
@@ -24,6 +28,8 @@ impl Switch {
                 | Action::LbOutput(_)
                 | Action::Userspace(_)
                 | Action::Recirc(_)
+                | Action::TunnelPop(_)
+                | Action::Encap { .. }
                 | Action::Clone(_)
                 | Action::CheckPktLen { .. } => {
                     if is_last {
@@ -53,6 +59,7 @@ impl Switch {
                     if let Err(reason) = self.change(&mut parcel, action) {
                         return self.end(parcel, Fate::Dropped(reason));
                     }
+                    self.longest = self.longest.max(parcel.bytes.len());
                 }
             }
         }
@@ -91,7 +98,70 @@ impl Switch {
                 self.recirculated_copies += usize::from(parcel.is_copy);
                 self.waiting.push_back(parcel);
             }
+            Action::TunnelPop(port) => self.tunnel_pop(parcel, *port),
+            Action::Encap { tunnel, id } => self.encap(parcel, *tunnel, *id),
             _ => unreachable!("not a consumer: {action:?}"),
+        }
+    }
+
+    fn tunnel_pop(&mut self, mut parcel: Parcel, port: u32) {
+        let Some(tunnel) = self.tunnels.get(&port) else {
+            return self.end(parcel, Fate::Dropped(DropReason::UnknownTunnel));
+        };
+        if parcel.depth == RECIRCULATIONS_MAX {
+            return self.end(parcel, Fate::Dropped(DropReason::RecirculationLimit));
+        }
+        cut(&mut parcel);
+        // Whatever is inside, it was to be looked up again.
+        self.stats.recirculated += 1;
+        if let Err(reason) = pop(&mut parcel, tunnel, port) {
+            return self.end(parcel, Fate::Dropped(reason));
+        }
+        parcel.depth += 1;
+        self.popped += 1;
+        self.recirculated_copies += usize::from(parcel.is_copy);
+        self.waiting.push_back(parcel);
+    }
+
+    fn encap(&mut self, mut parcel: Parcel, number: u32, id: Option<u32>) {
+        if parcel.cut != 0 {
+            self.five_tuple(&mut parcel);
+        }
+        cut(&mut parcel);
+        let Some(tunnel) = self.tunnels.get(&number) else {
+            return self.end(parcel, Fate::Dropped(DropReason::UnknownTunnel));
+        };
+        let Some(way) = tunnel.way.clone() else {
+            return self.undeliverable(parcel, number, Obstacle::Unresolved);
+        };
+        let (mtu, overhead) = (way.mtu as usize, way.headers.overhead());
+        if parcel.bytes.len() + overhead > mtu {
+            let inner_max = mtu.saturating_sub(overhead) as u32;
+            return self.undeliverable(parcel, number, Obstacle::TooBig { inner_max });
+        }
+        let hash = self.five_tuple(&mut parcel);
+        push(&mut parcel, &way.headers, id, hash, way.out_port);
+        self.longest = self.longest.max(parcel.bytes.len());
+        self.pushed += 1;
+        self.output(parcel, way.out_port);
+    }
+
+    /// Whoever answers upcalls may know what to do with it. The ring is not for such packets.
+    fn undeliverable(&mut self, mut parcel: Parcel, tunnel: u32, obstacle: Obstacle) {
+        let reason = match obstacle {
+            Obstacle::Unresolved => DropReason::Unresolved,
+            Obstacle::TooBig { .. } => DropReason::TooBig,
+        };
+        let (Some(policy), true) = (&self.policy, self.upcalls_enabled) else {
+            return self.end(parcel, Fate::Dropped(reason));
+        };
+        let Some(key) = parcel.look(self.vlan_depth) else {
+            return self.end(parcel, Fate::Dropped(DropReason::RxInvalid));
+        };
+        match policy.undeliverable(&key, tunnel, obstacle) {
+            Answer::Execute { actions, .. } => self.list(parcel, &actions),
+            Answer::Queue | Answer::Refuse => self.end(parcel, Fate::Dropped(reason)),
+            other => self.answered(parcel, &key, other, None),
         }
     }
 
@@ -115,6 +185,15 @@ impl Switch {
             Action::PopEth => encap::pop_eth(parcel),
             Action::PushNsh(nsh) => encap::push_nsh(parcel, nsh),
             Action::PopNsh => encap::pop_nsh(parcel, self.vlan_depth),
+            Action::TunnelPush(ready) => {
+                // The flow's hash, which what is left after a cut may not show.
+                let hash = self.five_tuple(parcel);
+                cut(parcel);
+                let kind = Kind::from_number(ready.tnl_type).expect("a flow of an unknown kind is refused");
+                push(parcel, &Headers::new(kind, ready.header.clone()), None, hash, ready.out_port);
+                self.pushed += 1;
+                Ok(())
+            }
             Action::DecTtl => rewrite::dec_ttl(parcel),
             Action::Hash { algorithm, basis } => {
                 parcel.dp_hash = match algorithm {
@@ -163,14 +242,20 @@ impl Switch {
         if parcel.bytes.len() > port.packet_len_max {
             return self.end(parcel, Fate::Dropped(DropReason::TxTooLong));
         }
-        let Parcel { number: packet, path, bytes, .. } = &parcel;
-        self.sent.push(Sent { packet: *packet, port: number, bytes: bytes.clone(), path: path.clone() });
+        let Parcel { number: packet, path, bytes, ct_mark, .. } = &parcel;
+        self.sent.push(Sent {
+            packet: *packet,
+            port: number,
+            bytes: bytes.clone(),
+            ct_mark: *ct_mark,
+            path: path.clone(),
+        });
         self.end(parcel, Fate::Transmitted);
     }
 
     fn lb_output(&mut self, mut parcel: Parcel, id: u32) {
-        cut(&mut parcel);
         let hash = self.five_tuple(&mut parcel);
+        cut(&mut parcel);
         let Some(bond) = self.bonds.get_mut(&id) else {
             return self.end(parcel, Fate::Dropped(DropReason::InvalidBond));
         };

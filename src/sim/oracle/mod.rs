@@ -2,8 +2,9 @@
 //!
 //! It is the specification, to be read from top to bottom: a list of rules that is searched from its beginning ([`Switch`]), packets in
 //! vectors ([`parcel`]), a parser ([`parse`]), an interpreter of actions ([`actions`]) over functions that change one packet
-//! ([`rewrite`], [`encap`]), and token buckets ([`meter`]). It has no caches, no bursts, no incremental checksums, and shares no code
-//! with the engine but the types in which both are told what to do, and the hash function (of fields that the oracle extracts by itself).
+//! ([`rewrite`], [`encap`], [`tunnel`]), and token buckets ([`meter`]). It has no caches, no bursts, no buffers, no incremental
+//! checksums, and shares no code with the engine but the types in which both are told what to do, and the hash function (of fields that
+//! the oracle extracts by itself). Tunnels of some kinds are beyond it, see there.
 //!
 //! A packet is looked up, its rule's actions are carried out, and what they recirculate is looked up again when all packets that came in
 //! before it have had their turn. Rules must not overlap unless they do the same: which one wins is unspecified.
@@ -14,17 +15,20 @@ pub mod meter;
 pub mod parcel;
 pub mod parse;
 pub mod rewrite;
+pub mod tunnel;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use self::meter::Meter;
 use self::parcel::Parcel;
+use self::tunnel::Tunnel;
 use crate::action::bond::BUCKETS;
 use crate::datapath::{Answer, FlowError, FlowPut, FlowStats, Stats};
 use crate::flow::action::{Actions, Userspace};
 use crate::flow::{FlowKey, FlowMask};
 use crate::packet::{DropReason, Fate};
 use crate::time::Nanos;
+use crate::tunnel::Obstacle;
 
 /// What a flow is to the oracle.
 #[derive(Clone, Debug)]
@@ -70,6 +74,8 @@ pub trait Policy {
     fn miss(&self, key: &FlowKey) -> Answer;
     /// A packet that a rule hands up.
     fn punt(&self, key: &FlowKey, request: &Userspace) -> Answer;
+    /// A packet that cannot go into a tunnel.
+    fn undeliverable(&self, key: &FlowKey, tunnel: u32, obstacle: Obstacle) -> Answer;
 }
 
 /// A packet that a port sent.
@@ -81,6 +87,8 @@ pub struct Sent {
     pub port: u32,
     /// What it sent.
     pub bytes: Vec<u8>,
+    /// The connection mark that it had last: none of a packet that went into or out of a tunnel on its way.
+    pub ct_mark: u32,
     /// The way that it took, see [`Parcel::path`].
     pub path: Vec<u32>,
 }
@@ -109,6 +117,12 @@ pub struct Outcome {
     pub stats: Stats,
     /// Copies that were looked up again.
     pub recirculated_copies: usize,
+    /// Length of the longest packet that there was.
+    pub longest: usize,
+    /// How often outer headers were put on.
+    pub pushed: u64,
+    /// How often they were taken off.
+    pub popped: u64,
 }
 
 /// In a path, instead of a rule: nothing matched.
@@ -124,6 +138,8 @@ pub struct Switch {
     pub meters: BTreeMap<u32, Meter>,
     /// Bonds by id.
     pub bonds: BTreeMap<u32, Bond>,
+    /// Tunnels by port.
+    pub tunnels: BTreeMap<u32, Tunnel>,
     /// Who answers upcalls.
     pub policy: Option<Box<dyn Policy>>,
     /// Upcalls may be made.
@@ -138,6 +154,9 @@ pub struct Switch {
     punted: Vec<Punted>,
     stats: Stats,
     recirculated_copies: usize,
+    longest: usize,
+    pushed: u64,
+    popped: u64,
 }
 
 impl Switch {
@@ -148,6 +167,7 @@ impl Switch {
             ports: BTreeMap::new(),
             meters: BTreeMap::new(),
             bonds: BTreeMap::new(),
+            tunnels: BTreeMap::new(),
             policy: None,
             upcalls_enabled: true,
             vlan_depth,
@@ -159,6 +179,9 @@ impl Switch {
             punted: Vec::new(),
             stats: Stats::default(),
             recirculated_copies: 0,
+            longest: 0,
+            pushed: 0,
+            popped: 0,
         }
     }
 
@@ -188,6 +211,9 @@ impl Switch {
             punted: core::mem::take(&mut self.punted),
             stats,
             recirculated_copies: core::mem::take(&mut self.recirculated_copies),
+            longest: core::mem::take(&mut self.longest),
+            pushed: core::mem::take(&mut self.pushed),
+            popped: core::mem::take(&mut self.popped),
         }
     }
 

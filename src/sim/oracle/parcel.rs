@@ -40,10 +40,12 @@ pub struct Parcel {
     pub ct_zone: u16,
     /// Connection mark.
     pub ct_mark: u32,
-    /// What `set(tunnel)` said last: header and Geneve options.
+    /// What `set(tunnel)` or the outer headers said last: header and Geneve options.
     pub tunnel: Option<(TunnelLine, Vec<u8>)>,
     /// The receiver's hash of the 5-tuple, or our own once it was asked for.
     pub five_tuple: Option<u32>,
+    /// The receiver has verified the checksums of the outermost headers.
+    pub checksums_are_good: bool,
     /// Bytes at the end that the next output leaves out (`trunc`).
     pub cut: usize,
     /// Recirculations so far.
