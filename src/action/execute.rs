@@ -33,6 +33,9 @@ use crate::port::table::PortTable;
 use crate::time::Nanos;
 use crate::tunnel::{Obstacle, Sequences, TunnelTable};
 
+/// How many answers to upcalls may be carried out on a packet within one another.
+const ANSWERS_MAX: u8 = 8;
+
 /// The shortest packet that `trunc` makes: an Ethernet header, as in OVS.
 const TRUNCATED_MIN: usize = 14;
 
@@ -152,6 +155,8 @@ pub struct Executor {
     /// Packets of the batch that are to be taken out of tunnel `pop_port`, all at once.
     pops: Vec<u16>,
     pop_port: u32,
+    /// Answers to upcalls that are being carried out, one within another.
+    answers: u8,
     pool: PoolCache,
     random: u64,
     /// What was counted since the owner last took it.
@@ -193,6 +198,7 @@ impl Executor {
             recirculated: Vec::with_capacity(REFS),
             pops: Vec::with_capacity(BURST_MAX),
             pop_port: 0,
+            answers: 0,
             pool,
             random: seed | 1,
             tally: Tally::default(),
@@ -917,7 +923,15 @@ impl<O: Outside> Exec<'_, O> {
         packet.ext = place;
         *self.packet(r) = packet;
         match answer.map(|actions| Program::compile(&actions)) {
-            Ok(Ok(program)) => self.list(&program, &mut [r], None),
+            // An answer that hands the packet up again, and so on.
+            Ok(Ok(_)) if self.executor.answers >= ANSWERS_MAX => {
+                self.end(r, Fate::Dropped(DropReason::RecirculationLimit));
+            }
+            Ok(Ok(program)) => {
+                self.executor.answers += 1;
+                self.list(&program, &mut [r], None);
+                self.executor.answers -= 1;
+            }
             Ok(Err(_)) => self.end(r, Fate::Dropped(DropReason::UnsupportedAction)),
             Err(fate) => self.end(r, fate),
         }

@@ -626,6 +626,32 @@ fn statistics_that_begin_anew_lose_no_packet_and_no_age() {
     assert_eq!(gone, 1);
 }
 
+/// Answers each packet that is handed up by handing it up again.
+struct Echo(AtomicU64);
+
+impl UpcallHandler for Echo {
+    fn miss(&self, _: Miss<'_>) -> Answer {
+        Answer::Execute { actions: vec![Action::Userspace(Userspace::default())], install: None }
+    }
+
+    fn punt(&self, punt: Punt<'_>) -> Answer {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Answer::Execute { actions: vec![Action::Userspace(punt.request.clone())], install: None }
+    }
+}
+
+#[test]
+fn an_answer_that_hands_the_packet_up_again_ends() {
+    let datapath = datapath();
+    let handler = Arc::new(Echo(AtomicU64::new(0)));
+    datapath.set_upcall_handler(Some(handler.clone()));
+    let mut worker = datapath.worker().unwrap();
+    let limit = Fate::Dropped(DropReason::RecirculationLimit);
+    assert_eq!(run(&mut worker, &[udp(53), udp(54)], &mut sent()), [limit; 2]);
+    assert_eq!(handler.0.load(Ordering::Relaxed), 2 * 9);
+    assert_whole(&datapath);
+}
+
 /// As [`Handler`], with more than a function.
 struct Asked<F>(AtomicU64, F);
 

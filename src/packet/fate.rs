@@ -43,7 +43,7 @@ drop_reasons! {
     TxTooLong = 9, "tx_too_long";
     /// A meter's band was exceeded.
     Meter = 10, "meter";
-    /// More recirculations than the limit, see `action::RECIRCULATIONS_MAX`.
+    /// More recirculations than the limit, see `action::RECIRCULATIONS_MAX`, or an upcall whose answer hands the packet up again, and so on.
     RecirculationLimit = 11, "recirculation_limit";
     /// `dec_ttl` of a packet whose TTL or hop limit is 1 or 0, or such a packet at a segment that is not its last (RFC 8986 §4.1).
     TtlExpired = 12, "ttl_expired";

@@ -152,11 +152,13 @@ impl Underlay {
         let known = state.neighbours.resolve(hop.next, packet.now, Some(waiter), &mut |event| events.push(event));
         self.apply(state, events);
         match known {
-            // It has become known since the packet looked.
+            // It has become known since the packet's burst began, which goes on with what was known then: the packet comes again.
             Some(mac) => {
                 self.tell(state, packet.tunnel, Some(mac));
-                let actions = vec![Action::Encap { tunnel: packet.tunnel, id: packet.id }];
-                Answer::Execute { actions, install: None }
+                let encap = [Action::Encap { tunnel: packet.tunnel, id: packet.id }];
+                let (bytes, in_port) = (packet.packet.data(), packet.packet.in_port);
+                let is_sent = self.inject(&mut state.stats, bytes, in_port, &encap);
+                if is_sent { Answer::Consumed } else { Answer::Drop(DropReason::Unresolved) }
             }
             // It does not answer, or too many wait; an older packet that gave way is counted there.
             None if state.neighbours.stats.overflowed > overflowed && !state.neighbours.waits(hop.next) => {

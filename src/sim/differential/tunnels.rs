@@ -23,7 +23,7 @@ const KINDS: [Kind; 4] = [Kind::Vxlan, Kind::Geneve, Kind::Gre, Kind::Ip6Gre];
 /// can.
 fn at_first(number: u32) -> Option<Tunnel> {
     let known_options = (number == 21).then(|| Box::from([(0x0101, 0x81)]));
-    let options = Options { ecn: number != 22, known_options, ..Options::default()..Options::default() };
+    let options = Options { ecn: number != 22, known_options, ..Options::default() };
     let (kind, way) = match number {
         20 => (Kind::Vxlan, Some((Frame::udp4().no_checksum().build(), 2, 1500))),
         21 => (Kind::Geneve, Some((Frame::udp6().build(), 3, 150))),
@@ -100,7 +100,7 @@ pub fn tunnel(c: &mut Choices<'_>) -> Option<Tunnel> {
         zero_checksum6: bits & 4 == 0,
         ecn: bits & 8 != 0,
         known_options: (bits & 16 != 0).then(|| Box::from([(0x0101, 0x81)])),
-        reduced: false,
+        ..Options::default()
     };
     let way = (!c.once_in(4)).then(|| {
         let bits = c.byte();
