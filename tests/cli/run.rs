@@ -29,7 +29,9 @@ fn options(sample: &str) -> Vec<(String, &str, bool)> {
 #[test]
 fn sample_config_parses_with_each_option_in_force() {
     let sample = sample();
-    assert_eq!(parse(&sample).ports.len(), 4);
+    let plain = parse(&sample);
+    let counts = (plain.ports.len(), plain.routes.len(), plain.neighbours.len(), plain.vpcs.len());
+    assert_eq!(counts, (6, 1, 1, 1));
     let options = options(&sample);
     assert!(options.len() > 30);
     options.iter().for_each(|(text, ..)| drop(parse(text)));
@@ -56,11 +58,12 @@ fn sample_config_shows_the_defaults_of_all_but_examples() {
 fn sample_config_has_every_setting_there_is() {
     let sample = sample();
     let port = "[[port]]\nname = 'a'\nkind = 'tap'\n";
-    for table in ["", "[workers]\n", "[bridge]\n", "[datapath]\n", port] {
+    let overlay = ["[[route]]\n", "[[neighbour]]\n", "[[vpc]]\n"];
+    for table in ["", "[workers]\n", "[bridge]\n", "[datapath]\n", port].into_iter().chain(overlay) {
         let tail = if table == port { "" } else { port };
         let refusal = GatewayConfig::parse("x", &format!("{table}nonsense = 1\n{tail}")).unwrap_err().message;
         let names: Vec<&str> = refusal.split('`').skip(3).step_by(2).take_while(|n| !n.contains('=')).collect();
-        assert!(names.len() > 4, "{refusal}");
+        assert!(names.len() > if table.contains("neighbour") { 2 } else { 4 }, "{refusal}");
         for name in names {
             let is_there = |line: &str| {
                 let line = line.trim_start_matches('#');
