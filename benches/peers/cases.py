@@ -96,12 +96,16 @@ def masks_case(name, about, count, flows, caches):
     return Case(name, about, name, flows=flows, rules=all_to_out(), megaflows=masks(count), caches=caches)
 
 
+def wye_tunnel_case(what, size, flows):
+    return f"vxlan-{what}-{'' if size == 64 else f'{size}-'}{flows // 1000}k"
+
+
 def push_case(size, flows):
     """A frame of `size` bytes goes into a tunnel."""
     name = f"vxlan-push-{size}-{flows // 1000}k"
     rules = {"br0": [f"in_port={IN},udp,actions=output:{TUNNEL}"], "underlay": [f"in_port=LOCAL,actions=output:{OUT}"]}
-    return Case(name, f"{size} B into a VXLAN tunnel, {flows // 1000}k connections", name, flows=flows, layout="push", rules=rules,
-                build=lambda i: traffic.frame(i, size))
+    return Case(name, f"{size} B into a VXLAN tunnel, {flows // 1000}k connections", wye_tunnel_case("encap", size, flows),
+                flows=flows, layout="push", rules=rules, build=lambda i: traffic.frame(i, size))
 
 
 def pop_case(size, flows):
@@ -110,8 +114,8 @@ def pop_case(size, flows):
     rules = {"underlay": [f"in_port={IN},actions=LOCAL"], "br0": [f"in_port={TUNNEL},udp,actions=output:{OUT}"]}
     macs = bytes.fromhex((LOCAL_MAC + REMOTE_MAC).replace(":", ""))
     addresses = tuple(int.from_bytes(map(int, a.split("."))) for a in (REMOTE_IP, LOCAL_IP))
-    return Case(name, f"{size} B out of a VXLAN tunnel and on, {flows // 1000}k connections", name, flows=flows, layout="pop",
-                rules=rules, build=lambda i: traffic.vxlan(traffic.frame(i, size), i, VNI, macs, addresses))
+    return Case(name, f"{size} B out of a VXLAN tunnel and on, {flows // 1000}k connections",
+                wye_tunnel_case("decap", size, flows), flows=flows, layout="pop", rules=rules, build=lambda i: traffic.vxlan(traffic.frame(i, size), i, VNI, macs, addresses))
 
 
 ANY, ANY_BUT_EMC = ("emc", "smc", "none"), ("smc", "none")
