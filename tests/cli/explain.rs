@@ -139,6 +139,31 @@ fn decisions_copies_and_ends_are_told() {
     assert_eq!(ends.join("\n"), ENDS, "{text}");
 }
 
+/// Into a tunnel and out of it at once, and into another.
+const TUNNELS: &str = "\
+tunnel 77 vxlan
+tunnel 9 vxlan 192.0.2.1 192.0.2.2 port 3 mtu 1500
+in_port(1), actions:tnl_push(tnl_port(77),header(size=50,type=4,eth(dst=02:00:00:00:00:02,src=02:00:00:00:00:01,dl_type=0x0800),\
+ipv4(src=192.0.2.1,dst=192.0.2.2,proto=17,tos=0,ttl=64,frag=0x4000),udp(src=0,dst=4789,csum=0x0),\
+vxlan(flags=0x8000000,vni=0x1389)),out_port(5)),tnl_pop(77)
+tunnel(tun_id=0x1389),in_port(77), actions:encap(tunnel=9,tun_id=0x7)
+";
+
+#[test]
+fn outer_headers_are_told_when_they_come_and_go() {
+    let flows = File::new("tunnels", TUNNELS.as_bytes());
+    let text = wye_ok(&["explain", TRACE, "--flows", flows.name()]);
+    for part in [
+        "60 bytes become 110; in_port: 1 becomes 5; ipv4: src=10.0.0.1,dst=20.0.0.2 becomes src=192.0.2.1,dst=192.0.2.2;",
+        "- tnl_pop(77): takes the packet out of the tunnel, and has it looked up again as one of port 77\n",
+        "\nlookup 2: tunnel(tun_id=0x1389,src=192.0.2.1,dst=192.0.2.2,",
+        "- encap(tunnel=9,tun_id=0x7): sends 110 bytes to port 3\n",
+        "fate: transmitted\n",
+    ] {
+        assert!(text.contains(part), "{part:?} in\n{text}");
+    }
+}
+
 #[test]
 fn what_is_wrong_with_the_flows_is_told_in_one_form() {
     let same = "in_port(1), actions:2\nin_port(1),eth(), actions:3\n";

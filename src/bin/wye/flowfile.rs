@@ -8,10 +8,13 @@ use wye::action::bond::BUCKETS;
 use wye::datapath::{Config, Datapath, FlowId, FlowPut};
 use wye::flow::action::Action;
 use wye::flow::text::{FlowText, PortNames, parse_flow};
+use wye::gateway::underlay::Endpoint;
+use wye::gateway::underlay::messages::Link;
 use wye::meter::{Band, MeterConfig, MeterUnit};
 use wye::port::PortEntry;
 use wye::port::table::{PORT_NUMBER_END, PortAddError};
 use wye::time::Nanos;
+use wye::tunnel::{Kind, Options, Template, Tunnel, Way};
 
 /// What `--help` says of the format.
 pub const FORMAT: &str = "\
@@ -20,11 +23,14 @@ The flow file has one flow a line, in the words of ovs-dpctl:
   in_port(1),eth_type(0x0800),ipv4(dst=10.1.0.0/16), actions:push_vlan(vid=5,pcp=0),2
   in_port(1),eth_type(0x0806), actions:2,3
 
-Empty lines and what follows a # are comments; 'ufid:…' in front and statistics, as dump-flows prints them, are read over. Two kinds of
+Empty lines and what follows a # are comments; 'ufid:…' in front and statistics, as dump-flows prints them, are read over. Three kinds of
 line set up what actions may name:
 
   meter 1 kbps 8000 burst 1000      (or pps; several 'RATE burst SIZE' are several bands)
   bond 7 2 3                        (bond 7 spreads over ports 2 and 3)
+  tunnel 4789 vxlan                 (what tnl_pop(4789) takes out comes in again on port 4789; any kind of Open vSwitch's)
+  tunnel 9 vxlan 192.0.2.1 192.0.2.2 port 3 mtu 1500
+                                    (encap(tunnel=9) sends from the first address to the second by port 3; vxlan, geneve, gre)
 
 Ports are numbers, and exist because a flow or a bond names them.";
 
@@ -43,6 +49,7 @@ pub struct FlowFile {
     flows: Vec<(usize, FlowText)>,
     meters: Vec<(usize, u32, MeterConfig)>,
     bonds: Vec<(u32, Vec<u32>)>,
+    tunnels: Vec<(u32, Tunnel)>,
     /// Ports, with the first lines that name them.
     ports: BTreeMap<u32, usize>,
 }
@@ -90,6 +97,14 @@ impl FlowFile {
                     let (id, config) = meter(id, unit, bands).map_err(at)?;
                     file.meters.push((i + 1, id, config));
                 }
+                ["tunnel", number_, kind, ref ends @ ..] => {
+                    let number = number("tunnel", number_).map_err(at)?;
+                    let (tunnel, port) = tunnel(kind, ends).map_err(at)?;
+                    if let Some(port) = port {
+                        file.port("tunnel", port, i + 1).map_err(at)?;
+                    }
+                    file.tunnels.push((number, tunnel));
+                }
                 ["bond", id, ref ports @ ..] => {
                     let ports: Result<Vec<u32>, String> = ports.iter().map(|p| number("bond", p)).collect();
                     let ports = ports.map_err(at)?;
@@ -112,10 +127,14 @@ impl FlowFile {
         }
         // A meter may be defined below the flow that has it.
         let meters: BTreeSet<u32> = file.meters.iter().map(|(_, id, _)| *id).collect();
+        let tunnels: BTreeSet<u32> = file.tunnels.iter().map(|(id, _)| *id).collect();
         for (line, flow) in &file.flows {
             each_action(&flow.actions, &mut |action| match action {
                 Action::Meter(id) if !meters.contains(id) => {
                     Err(format!("meter({id}): no line of the file defines meter {id}"))
+                }
+                Action::TunnelPop(id) | Action::Encap { tunnel: id, .. } if !tunnels.contains(id) => {
+                    Err(format!("tunnel {id}: no line of the file defines it"))
                 }
                 _ => Ok(()),
             })
@@ -162,6 +181,9 @@ impl FlowFile {
         }
         for (id, ports) in &self.bonds {
             datapath.bond_set(*id, core::array::from_fn::<u32, BUCKETS, _>(|bucket| ports[bucket % ports.len()]));
+        }
+        for (number, tunnel) in &self.tunnels {
+            datapath.tunnel_set(*number, tunnel.clone());
         }
         let mut lines = BTreeMap::new();
         for (line, flow) in &self.flows {
@@ -217,6 +239,31 @@ fn meter(id: &str, unit: &str, bands: &[&str]) -> Result<(u32, MeterConfig), Str
     Ok((number("meter", id)?, MeterConfig { unit, bands: out }))
 }
 
+/// A tunnel, and the port that its packets leave by.
+fn tunnel(kind: &str, ends: &[&str]) -> Result<(Tunnel, Option<u32>), String> {
+    let named = Kind::ALL.iter().copied().find(|k| k.name() == kind);
+    let kind = named.ok_or_else(|| format!("tunnel: '{kind}' is no kind of tunnel"))?;
+    let tunnel = Tunnel::new(kind, Options::default());
+    let (from, to, port, mtu) = match *ends {
+        [] => return Ok((tunnel, None)),
+        [from, to, "port", port] => (from, to, port, u32::MAX),
+        [from, to, "port", port, "mtu", mtu] => (from, to, port, number("tunnel mtu", mtu)?),
+        _ => return Err("tunnel: what follows the kind is not 'FROM TO port PORT mtu MTU'".to_owned()),
+    };
+    if !matches!(kind, Kind::Vxlan | Kind::Geneve | Kind::Gre) {
+        return Err(format!("tunnel: {} is only taken off here", kind.name()));
+    }
+    let address = |word: &str| word.parse().map_err(|_| format!("tunnel: '{word}' is no IP address"));
+    let (from, endpoint) = (address(from)?, Endpoint::new(kind, address(to)?));
+    let out_port = number("tunnel port", port)?;
+    // Nobody's addresses: there is no link.
+    let link = Link { src: [2, 0, 0, 0, 0, 1], vlan: None };
+    let header = endpoint.header(link, [2, 0, 0, 0, 0, 2], from);
+    let template = Template::new(kind, &header).map_err(|_| "tunnel: both addresses must be of one IP version")?;
+    let way = Way { template: template.with_inherit(endpoint.inherit), out_port, mtu };
+    Ok((Tunnel { way: Some(way.into()), ..tunnel }, Some(out_port)))
+}
+
 /// Calls `f` for every action, those inside of others included, up to the first that it refuses.
 fn each_action(actions: &[Action], f: &mut impl FnMut(&Action) -> Result<(), String>) -> Result<(), String> {
     for action in actions {
@@ -245,6 +292,11 @@ mod tests {
             ("meter 1 pps", 1, "no rate"),
             ("meter x pps 5", 1, "'x' is not a number"),
             ("bond 7", 1, "no port"),
+            ("tunnel 7 ipip", 1, "'ipip' is no kind"),
+            ("tunnel 7 vxlan 10.0.0.1", 1, "'FROM TO port PORT mtu MTU'"),
+            ("tunnel 7 vxlan 10.0.0.1 ::1 port 2", 1, "one IP version"),
+            ("tunnel 7 gtpu 10.0.0.1 10.0.0.2 port 2", 1, "gtpu is only taken off"),
+            ("in_port(1), actions:tnl_pop(7)", 1, "tunnel 7: no line of the file defines it"),
             ("bond 7 2 65536", 1, "bond: port number 65536 is out of range"),
             (
                 "meter 1 pps 5\nin_port(1), actions:sample(sample=1%,actions(meter(2))),2",

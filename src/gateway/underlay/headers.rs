@@ -116,7 +116,15 @@ impl Underlay {
     }
 }
 
-/// The outer headers of an endpoint, whose own identifier is 0: `encap` fills it in.
+impl Endpoint {
+    /// Headers for its packets, from `source` over the host at `mac`: a template for [`Template::new`]. The identifier is 0: `encap` fills it
+    /// in. Empty if `source` is of another IP version than the other end.
+    pub fn header(&self, link: Link, mac: [u8; 6], source: IpAddr) -> Vec<u8> {
+        outer(self, link, mac, source)
+    }
+}
+
+/// See [`Endpoint::header`].
 pub(super) fn outer(endpoint: &Endpoint, link: Link, mac: [u8; 6], source: IpAddr) -> Vec<u8> {
     let proto = if endpoint.kind == Kind::Gre { ip::GRE } else { ip::UDP };
     let mut header = match (source, endpoint.remote) {

@@ -104,7 +104,13 @@ fn effect(step: &Taken) -> String {
                 parts.push(format!("has {who} looked up again with recirc_id {id:#x}"));
             }
         }
-        Action::Output(_) | Action::LbOutput(_) | Action::Userspace(_) | Action::Drop(_) => {}
+        Action::TunnelPop(port) => {
+            let who = on.unwrap_or_else(|| name(step.who));
+            if !step.notes.iter().any(|note| matches!(note, Note::Ended { .. } | Note::NotCopied)) {
+                parts.push(format!("takes {who} out of the tunnel, and has it looked up again as one of port {port}"));
+            }
+        }
+        Action::Encap { .. } | Action::Output(_) | Action::LbOutput(_) | Action::Userspace(_) | Action::Drop(_) => {}
         _ => parts.extend(step.after.as_ref().map(|after| difference(&step.before, after))),
     }
     let has_list = matches!(step.action, Action::Clone(_) | Action::Sample { .. } | Action::CheckPktLen { .. });
