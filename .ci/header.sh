@@ -20,6 +20,12 @@ int main(void)
     struct wye_meter_config meter = WYE_METER_CONFIG_INIT;
     struct wye_worker_ops ops = WYE_WORKER_OPS_INIT;
     struct wye_tunnel_config tunnel = WYE_TUNNEL_CONFIG_INIT;
+    struct wye_gateway_config gateway = WYE_GATEWAY_CONFIG_INIT;
+    struct wye_interface interface = WYE_INTERFACE_INIT;
+    struct wye_route route = WYE_ROUTE_INIT;
+    struct wye_vpc_config vpc = WYE_VPC_CONFIG_INIT;
+    if (gateway.size + interface.size + route.size + vpc.size == 0)
+        return 1;
     return config.size + port.size + put.size + meter.size + ops.size + tunnel.size == 0;
 }
 USE

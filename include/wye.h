@@ -10,15 +10,16 @@
  *     wye_port_add, wye_port_open              ports of the program's, and ports that the library drives
  *     wye_flow_put                             what is done with which packets: by attributes, or as text
  *     wye_tunnel_set                           what `tnl_pop` takes off and `encap` puts in front
+ *     wye_gateway_new                          or let the library decide: addresses, routes, neighbours, VLANs, VPCs over tunnels
  *     wye_worker_process, wye_worker_poll      carries packets: the program's, and what the library's ports received
  *         transmit, release, upcall            what a worker calls back: send these; these are yours again; what about this one?
  *     wye_datapath_inject                      packets of the program's own making, from any thread
- *     wye_datapath_upkeep                      every second: flows age
+ *     wye_datapath_upkeep                      every second: flows age; with a gateway, wye_gateway_upkeep
  *     wye_flow_dump_start, wye_datapath_stats  what there is, and what it has counted
  *     wye_worker_free, wye_datapath_free
  *
- * The types come first, then the functions, each in this order. Programs to begin with: own_packets.c, flow_miss.c, l2_switch.c and
- * vxlan_pair.c in c-examples/.
+ * The types come first, then the functions, each in this order. Programs to begin with: own_packets.c, flow_miss.c, l2_switch.c,
+ * vxlan_pair.c and vxlan_gateway.c in c-examples/.
  *
  * What holds for every function:
  *
@@ -312,6 +313,41 @@
 #define WYE_TUNNEL_OPTIONS_MAX 256
 
 /**
+ * Any metric, see `wye_gateway_route_del`.
+ */
+#define WYE_METRIC_ANY UINT32_MAX
+
+/**
+ * Addresses that one interface may have.
+ */
+#define WYE_ADDRESSES_MAX 1024
+
+/**
+ * Other ends are learned from their packets. Without it, packets of ends that were not added are dropped: `policy`.
+ */
+#define WYE_VPC_LEARN 1
+
+/**
+ * Questions for addresses (ARP, neighbour discovery) of stations that are known go to them as all others. Without it, they are answered here.
+ */
+#define WYE_VPC_NO_SUPPRESS 2
+
+/**
+ * Outer packets that are too long are split. Without it, the sender of the inner packet is told, or that is split if it is IPv4 and may be.
+ */
+#define WYE_VPC_FRAGMENT 4
+
+/**
+ * Outer packets over IPv4 have a UDP checksum.
+ */
+#define WYE_VPC_CHECKSUM 8
+
+/**
+ * Outer packets over IPv6 have no UDP checksum (RFC 6935).
+ */
+#define WYE_VPC_ZERO_CHECKSUM6 16
+
+/**
  * What became of a packet.
  */
 enum wye_fate
@@ -513,6 +549,12 @@ typedef struct wye_error wye_error;
  * once. Several threads may share one walk: each call takes the next flows for itself.
  */
 typedef struct wye_flow_dump wye_flow_dump;
+
+/**
+ * Answers the upcalls of a datapath's ports that were made its own: interfaces with addresses, ports of VLANs, members of VPCs. Packets of all other
+ * ports, and all that `userspace` hands up, are the program's as without it.
+ */
+typedef struct wye_gateway wye_gateway;
 
 /**
  * An upcall that was taken off the ring. It holds a buffer of the datapath's pool until it is answered or freed.
@@ -1243,6 +1285,196 @@ typedef struct wye_tunnel_config {
 } wye_tunnel_config;
 
 /**
+ * Settings of a gateway. Zero is each field's default.
+ */
+typedef struct wye_gateway_config {
+    /**
+     * `sizeof(struct wye_gateway_config)`.
+     */
+    uint32_t size;
+    /**
+     * Stations known at a time, of all VLANs and VPCs; frames for others are flooded. Default 65,536.
+     */
+    uint32_t stations_max;
+    /**
+     * Stations known at a time on one port, or behind one other end of a tunnel. Default 16,384.
+     */
+    uint32_t stations_per_port_max;
+    /**
+     * Frames per second that may be flooded from one port or other end; more are dropped: `storm`. `UINT32_MAX` for no limit. Default 10,000.
+     */
+    uint32_t flood_rate;
+    /**
+     * Frames that may be flooded at once after a pause. Default 1,000.
+     */
+    uint32_t flood_burst;
+    /**
+     * Neighbours known at a time. Default 16,384.
+     */
+    uint32_t neighbours_max;
+    /**
+     * Packets that wait for one neighbour's answer; the oldest gives way. Default 16.
+     */
+    uint32_t waiting_max;
+    /**
+     * Bytes of packets that wait for all neighbours. Default 4,194,304.
+     */
+    uint32_t waiting_bytes_max;
+    /**
+     * A station is forgotten after this many ns without a packet. Default 300 s.
+     */
+    uint64_t aging_ns;
+    /**
+     * The flows of stations go after this many ns without a packet. Default 10 s.
+     */
+    uint64_t flow_idle_ns;
+} wye_gateway_config;
+
+/**
+ * An IP address, with the length of its prefix where it has one. All zero: none.
+ */
+typedef struct wye_address {
+    /**
+     * 4 or 6; 0 for no address.
+     */
+    uint8_t version;
+    /**
+     * Bits of the prefix. Not looked at where an address stands alone.
+     */
+    uint8_t prefix_len;
+    /**
+     * Zero.
+     */
+    uint8_t reserved[2];
+    /**
+     * The address in network byte order. IPv4 has the first four, and zeros behind them.
+     */
+    uint8_t bytes[16];
+} wye_address;
+
+/**
+ * A port with addresses of our own. Zero is each field's default but `port`'s, `mac`'s and those of the addresses.
+ */
+typedef struct wye_interface {
+    /**
+     * `sizeof(struct wye_interface)`.
+     */
+    uint32_t size;
+    /**
+     * The datapath's port.
+     */
+    uint32_t port;
+    /**
+     * Our link-layer address there.
+     */
+    uint8_t mac[6];
+    /**
+     * Frames have a tag of this VLAN; 0 for none.
+     */
+    uint16_t vlan;
+    /**
+     * The longest IP packet that the link carries, in bytes. Default 1,500.
+     */
+    uint32_t mtu;
+    /**
+     * Elements of `addresses`.
+     */
+    uint32_t n_addresses;
+    /**
+     * Our addresses, with the length of the prefix that is on the link. Copied.
+     */
+    const struct wye_address *addresses;
+} wye_interface;
+
+/**
+ * A way to a prefix.
+ */
+typedef struct wye_route {
+    /**
+     * `sizeof(struct wye_route)`.
+     */
+    uint32_t size;
+    /**
+     * The interface that it leaves by.
+     */
+    uint32_t port;
+    /**
+     * Where it leads; `prefix_len` counts.
+     */
+    struct wye_address prefix;
+    /**
+     * The next hop; none if the prefix is on the link.
+     */
+    struct wye_address via;
+    /**
+     * Which of our addresses packets have that choose none; may be none.
+     */
+    struct wye_address source;
+    /**
+     * Of several routes for a prefix, the one with the lowest counts.
+     */
+    uint32_t metric;
+    /**
+     * The table; 0 for the main one, 254.
+     */
+    uint32_t table;
+} wye_route;
+
+/**
+ * A VPC. Zero is each field's default but `vni`'s and `listener`'s.
+ */
+typedef struct wye_vpc_config {
+    /**
+     * `sizeof(struct wye_vpc_config)`.
+     */
+    uint32_t size;
+    /**
+     * Its identifier, 24 bits; no other VPC of the gateway has it.
+     */
+    uint32_t vni;
+    /**
+     * Where its packets come in: what `wye_gateway_listen` wrote. They leave in tunnels of the same kind, to the same UDP port.
+     */
+    uint32_t listener;
+    /**
+     * `WYE_VPC_*`.
+     */
+    uint32_t flags;
+    /**
+     * What of the outer header the inner packet decides: `WYE_TUNNEL_INHERIT_*`. Congestion marks are carried along in any case.
+     */
+    uint32_t inherit;
+    /**
+     * Our address in outer packets; none for the route's, or else the interface's.
+     */
+    struct wye_address local;
+    /**
+     * The routing table that is asked before the main one; 0 for none.
+     */
+    uint32_t table;
+    /**
+     * Other ends at most. Default 1,024.
+     */
+    uint32_t remotes_max;
+    /**
+     * Addresses of stations that are known for answers at most. Default 16,384.
+     */
+    uint32_t bindings_max;
+    /**
+     * TTL or hop limit of outer packets. Default 64.
+     */
+    uint8_t ttl;
+    /**
+     * Differentiated services code point of outer packets, 6 bits.
+     */
+    uint8_t dscp;
+    /**
+     * Zero.
+     */
+    uint8_t reserved[2];
+} wye_vpc_config;
+
+/**
  * What one worker has counted, for who reads it after every burst. The layout is fixed for ever.
  */
 typedef struct wye_counters {
@@ -1928,8 +2160,8 @@ wye_status wye_bond_stats(const struct wye_datapath *datapath,
  * Sets a tunnel, new or instead of the old one. Its number is what `tnl_pop` and `encap` name; packets that `tnl_pop` takes out of it come in on the port
  * of this number, which need not exist: nothing is output to it. `tnl_push` brings its own headers and needs no tunnel.
  *
- * Any thread, also from a callback. Takes the control lock. `WYE_E_INVALID` names the field, and the old tunnel stays. `WYE_E_PANIC`,
- * `WYE_E_FORKED`. Since 0.1.
+ * Any thread, also from a callback. Takes the control lock. `WYE_E_INVALID` names the field, and the old tunnel stays. `WYE_E_EXISTS` if the number is one
+ * of a gateway's tunnels. `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
  *
  * Precondition:
  * `config` is NULL or a struct of the size that its first field says; `known_options` is valid for reads of `n_known_options` elements and `header` of
@@ -1948,6 +2180,281 @@ wye_status wye_tunnel_set(const struct wye_datapath *datapath,
 wye_status wye_tunnel_del(const struct wye_datapath *datapath,
                           uint32_t number,
                           struct wye_error **error);
+
+/**
+ * Makes a gateway of a datapath, which has one at most. It owns no port yet. `config` may be NULL for defaults; it is copied. Numbers of tunnels from
+ * 65,536 on are the gateway's from now on; a program's own tunnels have lower ones.
+ *
+ * Any thread. Takes the control lock. `WYE_E_EXISTS` if there is one, `WYE_E_INVALID`, `WYE_E_UNSUPPORTED`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ *
+ * Precondition:
+ * `config` is NULL or points to a struct of the size that its first field says.
+ */
+wye_status wye_gateway_new(const struct wye_datapath *datapath,
+                           const struct wye_gateway_config *config,
+                           struct wye_gateway **gateway,
+                           struct wye_error **error);
+
+/**
+ * Frees a gateway; NULL is legal. Takes the handle. Its flows and tunnels go, packets that wait for a neighbour are dropped, and the upcalls of its ports
+ * are the program's again. The datapath may have been freed before.
+ *
+ * Any thread, not while another thread is inside a function with this handle. Takes the control lock. Since 0.1.
+ *
+ * Precondition:
+ * `gateway` is NULL or came from `wye_gateway_new` and was not freed.
+ */
+void wye_gateway_free(struct wye_gateway *gateway);
+
+/**
+ * The work that packets do not do, the datapath's included: call it several times a second, instead of `wye_datapath_upkeep`. Asks neighbours again,
+ * forgets stations that are too old. What it sends waits for a worker, as after `wye_datapath_inject`. `expired` (may be NULL) is told of each flow whose
+ * time was over, the gateway's own included.
+ *
+ * Any thread. Takes the control lock, never waits for a worker. `WYE_E_INVALID`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ *
+ * Precondition:
+ * `expired` is NULL or may be called with `ctx`.
+ */
+wye_status wye_gateway_upkeep(const struct wye_gateway *gateway,
+                              uint64_t now_ns,
+                              wye_expired_fn expired,
+                              void *ctx,
+                              struct wye_error **error);
+
+/**
+ * Makes a port one of VLANs, between whose ports the gateway switches frames, or changes it. Without `vlans` (`n_vlans` is 0) its frames have no tag and
+ * belong to VLAN `vlan`. With them, those with a tag of one of them belong to that VLAN, and those without one to `vlan`, or to none if that is 0. What
+ * was learned of the port is forgotten.
+ *
+ * Any thread, also from a callback. Takes the control lock. `WYE_E_EXISTS` if the port is an interface, or a VPC has frames with such a tag;
+ * `WYE_E_RANGE`, `WYE_E_INVALID`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ *
+ * Precondition:
+ * `vlans` is valid for reads of `n_vlans` elements.
+ */
+wye_status wye_gateway_port_set(const struct wye_gateway *gateway,
+                                uint32_t port,
+                                uint16_t vlan,
+                                const uint16_t *vlans,
+                                size_t n_vlans,
+                                struct wye_error **error);
+
+/**
+ * Takes a port out of all VLANs and VPCs; what was learned of it is forgotten.
+ *
+ * Any thread, also from a callback. Takes the control lock. `WYE_E_NOT_FOUND`, `WYE_E_INVALID`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ */
+wye_status wye_gateway_port_del(const struct wye_gateway *gateway,
+                                uint32_t port,
+                                struct wye_error **error);
+
+/**
+ * Reads what a gateway has counted, for `wye_stats_next` and `wye_stats_get`: `stations.*`, `flows.*`, `neighbours.*` and so on.
+ *
+ * Any thread, also from a callback. Does not block for long. `WYE_E_INVALID`, `WYE_E_FORKED`. Since 0.1.
+ */
+wye_status wye_gateway_stats(const struct wye_gateway *gateway,
+                             struct wye_stats **stats,
+                             struct wye_error **error);
+
+/**
+ * Writes what a gateway knows, for people: interfaces, routes, neighbours, VPCs and stations, a line each. Later versions may write more. `*text_len` is
+ * the size of the buffer `text`, and afterwards the length of the text without its NUL; with `WYE_E_NO_SPACE`, the size that is needed.
+ *
+ * Any thread, also from a callback. Takes the control lock. `WYE_E_NO_SPACE`, `WYE_E_INVALID`, `WYE_E_FORKED`. Since 0.1.
+ *
+ * Precondition:
+ * `text` is valid for writes of `*text_len` bytes.
+ */
+wye_status wye_gateway_to_text(const struct wye_gateway *gateway,
+                               char *text,
+                               size_t *text_len,
+                               struct wye_error **error);
+
+/**
+ * Reads an address, `"192.0.2.1"`, or one with a prefix, `"2001:db8::1/64"`; without one, the prefix is the whole address.
+ *
+ * Any thread; does not block. `WYE_E_INVALID`. Since 0.1.
+ *
+ * Precondition:
+ * `text` is NULL or a NUL-terminated string.
+ */
+wye_status wye_address_from_text(const char *text,
+                                 struct wye_address *address,
+                                 struct wye_error **error);
+
+/**
+ * Makes a port an interface, or changes it. Its packets are for us or for nobody: ARP, neighbour discovery and pings for our addresses are answered, packets
+ * of tunnels that are listened for are taken out of them, all else is dropped: `policy`. The prefixes become routes. The addresses are announced.
+ *
+ * Any thread, also from a callback. Takes the control lock. `WYE_E_INVALID` and `WYE_E_RANGE` name the field, and nothing is changed; `WYE_E_EXISTS` if the
+ * port is in a VLAN or VPC, `WYE_E_UNSUPPORTED`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ *
+ * Precondition:
+ * `interface` is NULL or a struct of the size that its first field says; `addresses` is valid for reads of `n_addresses` elements.
+ */
+wye_status wye_gateway_interface_set(const struct wye_gateway *gateway,
+                                     const struct wye_interface *interface,
+                                     uint64_t now_ns,
+                                     struct wye_error **error);
+
+/**
+ * Takes a port's addresses away, its neighbours, and all routes over it.
+ *
+ * Any thread, also from a callback. Takes the control lock. `WYE_E_NOT_FOUND`, `WYE_E_INVALID`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ */
+wye_status wye_gateway_interface_del(const struct wye_gateway *gateway,
+                                     uint32_t port,
+                                     uint64_t now_ns,
+                                     struct wye_error **error);
+
+/**
+ * Adds a route over an interface; tunnels whose way it is take it at once.
+ *
+ * Any thread, also from a callback. Takes the control lock. `WYE_E_EXISTS` for a prefix and metric that the table has, `WYE_E_NOT_FOUND` without the
+ * interface, `WYE_E_FULL`, `WYE_E_UNSUPPORTED`, `WYE_E_INVALID` (names the field), `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ *
+ * Precondition:
+ * `route` is NULL or a struct of the size that its first field says.
+ */
+wye_status wye_gateway_route_add(const struct wye_gateway *gateway,
+                                 const struct wye_route *route,
+                                 uint64_t now_ns,
+                                 struct wye_error **error);
+
+/**
+ * Removes the route for `prefix` with this metric; with `WYE_METRIC_ANY`, the one with the lowest. `table` is 0 for the main one.
+ *
+ * Any thread, also from a callback. Takes the control lock. `WYE_E_NOT_FOUND`, `WYE_E_INVALID`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ */
+wye_status wye_gateway_route_del(const struct wye_gateway *gateway,
+                                 const struct wye_address *prefix,
+                                 uint32_t metric,
+                                 uint32_t table,
+                                 uint64_t now_ns,
+                                 struct wye_error **error);
+
+/**
+ * Sets a neighbour's link-layer address, which is then never asked for.
+ *
+ * Any thread, also from a callback. Takes the control lock. `WYE_E_INVALID`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ *
+ * Precondition:
+ * `mac` is NULL or valid for reads of 6 bytes.
+ */
+wye_status wye_gateway_neighbour_set(const struct wye_gateway *gateway,
+                                     uint32_t port,
+                                     const struct wye_address *address,
+                                     const uint8_t mac[6],
+                                     uint64_t now_ns,
+                                     struct wye_error **error);
+
+/**
+ * Forgets a neighbour, set or learned; it is asked for when it is needed.
+ *
+ * Any thread, also from a callback. Takes the control lock. `WYE_E_NOT_FOUND`, `WYE_E_INVALID`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ */
+wye_status wye_gateway_neighbour_del(const struct wye_gateway *gateway,
+                                     uint32_t port,
+                                     const struct wye_address *address,
+                                     uint64_t now_ns,
+                                     struct wye_error **error);
+
+/**
+ * Has packets of tunnels that come to our addresses taken out: `kind` is `WYE_TUNNEL_VXLAN` or `WYE_TUNNEL_GENEVE`, `udp_port` 0 for the kind's own (4789,
+ * 6081), `flags` of `WYE_TUNNEL_WITH_GBP`, `WYE_TUNNEL_WITH_GPE` (VXLAN) and `WYE_TUNNEL_WITH_CHECKSUM6`. Congestion marks come out as RFC 6040 says.
+ * `*listener` gets the number that VPCs name. It stays until the gateway is freed.
+ *
+ * Any thread, also from a callback. Takes the control lock. `WYE_E_EXISTS` if the UDP port is listened to, `WYE_E_INVALID` (names the field),
+ * `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ */
+wye_status wye_gateway_listen(const struct wye_gateway *gateway,
+                              uint32_t kind,
+                              uint16_t udp_port,
+                              uint32_t flags,
+                              uint32_t *listener,
+                              struct wye_error **error);
+
+/**
+ * Adds a VPC, without ports and without other ends.
+ *
+ * Any thread, also from a callback. `WYE_E_EXISTS`, `WYE_E_NOT_FOUND` without the listener, `WYE_E_INVALID` (names the field), `WYE_E_UNSUPPORTED`,
+ * `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ *
+ * Precondition:
+ * `config` is NULL or a struct of the size that its first field says.
+ */
+wye_status wye_gateway_vpc_add(const struct wye_gateway *gateway,
+                               const struct wye_vpc_config *config,
+                               struct wye_error **error);
+
+/**
+ * Removes a VPC, and all that is known in it.
+ *
+ * Any thread, also from a callback. Takes the control lock. `WYE_E_NOT_FOUND`, `WYE_E_INVALID`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ */
+wye_status wye_gateway_vpc_del(const struct wye_gateway *gateway,
+                               uint32_t vni,
+                               struct wye_error **error);
+
+/**
+ * Makes a port a member of a VPC: its frames with a tag of `vlan`, or with `vlan` 0 those without a tag, belong to it. The tag does not leave the port.
+ *
+ * Any thread, also from a callback. Takes the control lock. `WYE_E_EXISTS` if such frames belong to another, or the port to this one with another tag;
+ * `WYE_E_NOT_FOUND`, `WYE_E_INVALID`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ */
+wye_status wye_gateway_vpc_port_add(const struct wye_gateway *gateway,
+                                    uint32_t vni,
+                                    uint32_t port,
+                                    uint16_t vlan,
+                                    struct wye_error **error);
+
+/**
+ * Takes a port out of a VPC.
+ *
+ * Any thread, also from a callback. Takes the control lock. `WYE_E_NOT_FOUND`, `WYE_E_INVALID`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ */
+wye_status wye_gateway_vpc_port_del(const struct wye_gateway *gateway,
+                                    uint32_t vni,
+                                    uint32_t port,
+                                    struct wye_error **error);
+
+/**
+ * Adds another end to a VPC, or makes a learned one stay. The way there is looked for at once; packets that come before it is known wait.
+ *
+ * Any thread, also from a callback. Takes the control lock. `WYE_E_EXISTS`, `WYE_E_NOT_FOUND`, `WYE_E_FULL`, `WYE_E_INVALID`, `WYE_E_PANIC`,
+ * `WYE_E_FORKED`. Since 0.1.
+ */
+wye_status wye_gateway_vpc_remote_add(const struct wye_gateway *gateway,
+                                      uint32_t vni,
+                                      const struct wye_address *remote,
+                                      uint64_t now_ns,
+                                      struct wye_error **error);
+
+/**
+ * Takes another end out of a VPC.
+ *
+ * Any thread, also from a callback. Takes the control lock. `WYE_E_NOT_FOUND`, `WYE_E_INVALID`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ */
+wye_status wye_gateway_vpc_remote_del(const struct wye_gateway *gateway,
+                                      uint32_t vni,
+                                      const struct wye_address *remote,
+                                      struct wye_error **error);
+
+/**
+ * Has questions for an address in a VPC (ARP, neighbour discovery) answered with `mac`, whoever has it (RFC 1027, RFC 4861 §7.2.8); with NULL no longer.
+ *
+ * Any thread, also from a callback. `WYE_E_NOT_FOUND`, `WYE_E_INVALID`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ *
+ * Precondition:
+ * `mac` is NULL or valid for reads of 6 bytes.
+ */
+wye_status wye_gateway_vpc_proxy_set(const struct wye_gateway *gateway,
+                                     uint32_t vni,
+                                     const struct wye_address *address,
+                                     const uint8_t *mac,
+                                     struct wye_error **error);
 
 /**
  * Has a worker carry out `actions` on a packet of these bytes that came in on `in_port`, without a lookup: the next worker of the datapath that carries
@@ -2033,6 +2540,10 @@ template <typename T> static inline T wye_sized() { T t = T(); t.size = static_c
 #define WYE_METER_CONFIG_INIT wye_sized<wye_meter_config>()
 #define WYE_WORKER_OPS_INIT wye_sized<wye_worker_ops>()
 #define WYE_TUNNEL_CONFIG_INIT wye_sized<wye_tunnel_config>()
+#define WYE_GATEWAY_CONFIG_INIT wye_sized<wye_gateway_config>()
+#define WYE_INTERFACE_INIT wye_sized<wye_interface>()
+#define WYE_ROUTE_INIT wye_sized<wye_route>()
+#define WYE_VPC_CONFIG_INIT wye_sized<wye_vpc_config>()
 #else
 #define WYE_DATAPATH_CONFIG_INIT { .size = sizeof(struct wye_datapath_config) }
 #define WYE_PORT_CONFIG_INIT { .size = sizeof(struct wye_port_config) }
@@ -2040,4 +2551,8 @@ template <typename T> static inline T wye_sized() { T t = T(); t.size = static_c
 #define WYE_METER_CONFIG_INIT { .size = sizeof(struct wye_meter_config) }
 #define WYE_WORKER_OPS_INIT { .size = sizeof(struct wye_worker_ops) }
 #define WYE_TUNNEL_CONFIG_INIT { .size = sizeof(struct wye_tunnel_config) }
+#define WYE_GATEWAY_CONFIG_INIT { .size = sizeof(struct wye_gateway_config) }
+#define WYE_INTERFACE_INIT { .size = sizeof(struct wye_interface) }
+#define WYE_ROUTE_INIT { .size = sizeof(struct wye_route) }
+#define WYE_VPC_CONFIG_INIT { .size = sizeof(struct wye_vpc_config) }
 #endif

@@ -21,7 +21,9 @@ use self::vpc::Vpc;
 use super::domain::{Domain, Place, Vni};
 use super::underlay::{Endpoint, Underlay};
 use super::vlan::{PortVlans, Tag, VlanId};
-use crate::datapath::{Answer, Datapath, FlowId, FlowPut, Miss, Punt, Undeliverable, UpcallHandler, WeakDatapath};
+use crate::datapath::{
+    Answer, Datapath, FlowId, FlowInfo, FlowPut, Miss, Punt, Undeliverable, UpcallHandler, WeakDatapath,
+};
 use crate::flow::action::{Action, Actions};
 use crate::flow::key::{BaseLine, FlowMask, VLAN_PRESENT};
 use crate::packet::DropReason;
@@ -158,7 +160,7 @@ struct State {
     /// Ordered, so that floods are.
     ports: BTreeMap<u32, PortVlans>,
     /// VPCs that frames of a port belong to, by the VLAN number of their tag, 0 for none. They are looked for before the port's VLANs.
-    members: AHashMap<(u32, u16), Vni>,
+    members: BTreeMap<(u32, u16), Vni>,
     vpcs: BTreeMap<Vni, Vpc>,
     /// Other ends of tunnels: the number of each, and how many VPCs need it.
     endpoints: AHashMap<Endpoint, (u32, usize)>,
@@ -205,12 +207,34 @@ impl Bridge {
         config: BridgeConfig,
         underlay: Option<Arc<Underlay>>,
     ) -> Result<Arc<Bridge>, BridgeError> {
+        let bridge = Bridge::over(datapath, config, underlay)?;
+        datapath.set_upcall_handler(Some(Arc::clone(&bridge) as Arc<dyn UpcallHandler>));
+        Ok(bridge)
+    }
+
+    /// As [`Bridge::attach_over`], but for a handler that shares the datapath's upcalls out and hands the bridge those that it [owns](Bridge::owns).
+    ///
+    /// # Errors
+    /// [`BridgeError::VlanDepth`].
+    pub fn over(
+        datapath: &Datapath,
+        config: BridgeConfig,
+        underlay: Option<Arc<Underlay>>,
+    ) -> Result<Arc<Bridge>, BridgeError> {
         if datapath.config().vlan_depth == 0 {
             return Err(BridgeError::VlanDepth);
         }
-        let bridge = Arc::new(Bridge { config, datapath: datapath.downgrade(), underlay, state: Mutex::default() });
-        datapath.set_upcall_handler(Some(Arc::clone(&bridge) as Arc<dyn UpcallHandler>));
-        Ok(bridge)
+        Ok(Arc::new(Bridge { config, datapath: datapath.downgrade(), underlay, state: Mutex::default() }))
+    }
+
+    /// True if packets that come in on this port are for the bridge to judge: it is a port of a VLAN or of a VPC, an interface of the underlay, or
+    /// what comes out of a tunnel that the underlay listens for.
+    pub fn owns(&self, port: u32) -> bool {
+        if self.underlay.as_ref().is_some_and(|underlay| underlay.owns(port)) {
+            return true;
+        }
+        let state = lock(&self.state);
+        state.ports.contains_key(&port) || state.members_of(port).next().is_some()
     }
 
     /// Makes a datapath port a member of the bridge, or changes its VLANs. Stations behind it are forgotten.
@@ -225,8 +249,7 @@ impl Bridge {
             return Err(BridgeError::Interface(number));
         }
         let mut state = lock(&self.state);
-        let mut members = state.members.keys().filter(|(port, _)| *port == number);
-        if members.any(|(_, tag)| vpc::is_bridged(&vlans, *tag)) {
+        if state.members_of(number).any(|tag| vpc::is_bridged(&vlans, tag)) {
             return Err(BridgeError::Vpc(number));
         }
         self.forget_port(&mut state, number);
@@ -280,10 +303,18 @@ impl Bridge {
     /// Does the datapath's upkeep (see [`Datapath::upkeep`]) and forgets stations that are too old. Call it several times a second, instead of
     /// the datapath's.
     pub fn upkeep(&self, now: Nanos) {
+        self.upkeep_telling(now, |_| ());
+    }
+
+    /// As [`Bridge::upkeep`]; `gone` is told of each flow whose time was over, whoever installed it. It must not use the bridge.
+    pub fn upkeep_telling(&self, now: Nanos, mut gone: impl FnMut(&FlowInfo)) {
         let Some(datapath) = self.datapath.upgrade() else { return };
         let mut state = lock(&self.state);
         let mut expired = Vec::new();
-        datapath.upkeep(now, UPKEEP_FLOWS, |flow| expired.push((flow.ufid, flow.stats.used)));
+        datapath.upkeep(now, UPKEEP_FLOWS, |flow| {
+            expired.push((flow.ufid, flow.stats.used));
+            gone(&flow);
+        });
         expired.into_iter().for_each(|(ufid, used)| state.flow_gone(ufid, used));
         if now.since(state.swept_at) < SWEEP_NS {
             drop(state);
@@ -305,6 +336,25 @@ impl Bridge {
         drop(state);
         if let Some(underlay) = &self.underlay {
             underlay.upkeep(now);
+        }
+    }
+
+    /// Takes back all that the bridge and its underlay have put into the datapath, flows and tunnels, and forgets all settings: for one that nobody hands
+    /// upcalls to any more.
+    pub fn withdraw(&self) {
+        let (vpcs, ports): (Vec<Vni>, Vec<u32>) = {
+            let state = lock(&self.state);
+            (state.vpcs.keys().copied().collect(), state.ports.keys().copied().collect())
+        };
+        for vni in vpcs {
+            // Gone meanwhile is gone as well.
+            let _ = self.vpc_del(vni);
+        }
+        for port in ports {
+            self.remove_port(port);
+        }
+        if let Some(underlay) = &self.underlay {
+            underlay.withdraw();
         }
     }
 

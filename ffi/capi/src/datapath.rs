@@ -15,6 +15,7 @@ use crate::allocator::{self, wye_alloc_fn, wye_dealloc_fn};
 use crate::boundary::{self, Handle, Intent, Sized_, Tag, on_datapath};
 use crate::flow::{Records, wye_flow_stats};
 use crate::fork::ForkMark;
+use crate::gateway::{Gate, or};
 use crate::inject::Bells;
 use crate::log::{Log, WYE_LOG_ERROR, wye_log_fn};
 use crate::stats::Corrections;
@@ -96,6 +97,7 @@ pub(crate) struct Inner {
     pub(crate) log: Log,
     pub(crate) corrections: Corrections,
     pub(crate) bells: Arc<Bells>,
+    gate: Mutex<Option<Arc<Gate>>>,
 }
 
 /// A lock whose holder panicked protects nothing that is half changed: the poisoned datapath refuses changes.
@@ -130,6 +132,11 @@ impl Inner {
         lock(&self.records)
     }
 
+    /// The datapath's gateway, if it has one. The lock is held while it comes or goes.
+    pub(crate) fn gate(&self) -> MutexGuard<'_, Option<Arc<Gate>>> {
+        lock(&self.gate)
+    }
+
     pub(crate) fn upcalls_enabled(&self) -> bool {
         self.upcalls_enabled.load(Ordering::Acquire)
     }
@@ -143,10 +150,6 @@ impl Inner {
     fn workers(&self) -> Vec<Arc<Turns>> {
         lock(&self.workers).iter().filter_map(Weak::upgrade).collect()
     }
-}
-
-fn or<T: PartialEq + Default>(value: T, default: T) -> T {
-    if value == T::default() { default } else { value }
 }
 
 /// Makes a datapath without ports, flows or workers. `config` may be NULL for defaults; it is copied.
@@ -207,6 +210,7 @@ pub unsafe extern "C" fn wye_datapath_new(
             log,
             corrections: Corrections::default(),
             bells,
+            gate: Mutex::default(),
         });
         boundary::give(wye_datapath { tag: Tag::live::<wye_datapath>(), inner }, out);
         Ok(())

@@ -39,6 +39,12 @@ pub mod bond;
 
 pub mod tunnel;
 
+pub mod gateway;
+
+pub mod underlay;
+
+pub mod vpc;
+
 pub mod inject;
 
 pub mod stats;

@@ -6,6 +6,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use std::ffi::CString;
 
 use wye::datapath::Stats;
+use wye::gateway::BridgeStats;
+use wye::gateway::underlay::UnderlayStats;
 use wye::packet::DropReason;
 
 use crate::boundary::{self, Handle, Intent, Tag, on_datapath};
@@ -88,6 +90,53 @@ impl wye_stats {
         for (prefix, counts) in [("dropped.", &stats.dropped), ("copies_dropped.", &stats.copies_dropped)] {
             values.extend(DropReason::ALL.iter().map(|r| (name(prefix, r.name()), counts[r.index()])));
         }
+        wye_stats { tag: Tag::live::<wye_stats>(), values }
+    }
+}
+
+impl wye_stats {
+    /// Every field is named, so that none is forgotten.
+    pub(crate) fn of_gateway(bridge: BridgeStats, underlay: UnderlayStats) -> Self {
+        let BridgeStats {
+            learned,
+            moved,
+            aged,
+            learn_refused,
+            flooded,
+            storm_dropped,
+            flows_installed,
+            flows_refused,
+            remotes_learned,
+            answered_for,
+            told_too_big,
+        } = bridge;
+        let UnderlayStats { neighbours, answered, echoes, released, lost, fragmented, unsent, conflicts } = underlay;
+        let values = [
+            (c"stations.learned", learned),
+            (c"stations.moved", moved),
+            (c"stations.aged", aged),
+            (c"stations.refused", learn_refused),
+            (c"flooded", flooded),
+            (c"flooded.storm", storm_dropped),
+            (c"flows.installed", flows_installed),
+            (c"flows.refused", flows_refused),
+            (c"remotes.learned", remotes_learned),
+            (c"vpc.answered_for", answered_for),
+            (c"vpc.told_too_big", told_too_big),
+            (c"neighbours.solicited", neighbours.solicited),
+            (c"neighbours.learned", neighbours.learned),
+            (c"neighbours.lost", neighbours.lost),
+            (c"neighbours.evicted", neighbours.evicted),
+            (c"waiting.overflowed", neighbours.overflowed),
+            (c"waiting.released", released),
+            (c"waiting.lost", lost),
+            (c"underlay.answered", answered),
+            (c"underlay.echoes", echoes),
+            (c"underlay.fragmented", fragmented),
+            (c"underlay.unsent", unsent),
+            (c"underlay.conflicts", conflicts),
+        ];
+        let values = values.map(|(name, value)| (name.to_owned(), value)).into();
         wye_stats { tag: Tag::live::<wye_stats>(), values }
     }
 }

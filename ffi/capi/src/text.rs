@@ -79,7 +79,7 @@ fn copy_out(bytes: &[u8], buffer: &mut [MaybeUninit<u8>], len: &mut usize) -> Ou
 }
 
 /// Copies `text` and a NUL into the caller's buffer. `*len` becomes the length of the text, or the size that is needed.
-fn text_out(text: String, buffer: &mut [MaybeUninit<u8>], len: &mut usize) -> Outcome {
+pub(crate) fn text_out(text: String, buffer: &mut [MaybeUninit<u8>], len: &mut usize) -> Outcome {
     let mut bytes = text.into_bytes();
     bytes.push(0);
     copy_out(&bytes, buffer, len)?;
@@ -87,7 +87,7 @@ fn text_out(text: String, buffer: &mut [MaybeUninit<u8>], len: &mut usize) -> Ou
     Ok(())
 }
 
-fn len_of<'a>(len: Option<&'a mut usize>, name: &str) -> Outcome<&'a mut usize> {
+pub(crate) fn len_of<'a>(len: Option<&'a mut usize>, name: &str) -> Outcome<&'a mut usize> {
     len.ok_or_else(|| Fault::invalid(format!("{name} is NULL")))
 }
 

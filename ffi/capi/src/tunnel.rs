@@ -11,7 +11,7 @@ use wye::tunnel::{Kind, Options, Template, Tunnel, Way};
 use crate::boundary::{self, Intent, Sized_, on_datapath};
 use crate::datapath::wye_datapath;
 use crate::packet::WYE_PORT_NONE;
-use crate::status::{Fault, Outcome, WYE_E_NOT_FOUND, wye_error, wye_status};
+use crate::status::{Fault, Outcome, WYE_E_EXISTS, WYE_E_NOT_FOUND, wye_error, wye_status};
 
 /// GRE (RFC 2784, RFC 2890). The kinds have the numbers of `OVS_VPORT_TYPE_*`.
 pub const WYE_TUNNEL_GRE: u32 = 3;
@@ -136,7 +136,7 @@ const FLAGS: [(u32, &str, IsFor); 7] = [
 ];
 
 /// Refuses bits of `value` that are none of `known`.
-fn only(value: u32, known: u32, name: &str) -> Outcome {
+pub(crate) fn only(value: u32, known: u32, name: &str) -> Outcome {
     match value & !known {
         0 => Ok(()),
         unknown => Err(Fault::invalid(format!("{name}: {unknown:#x} is not known"))),
@@ -245,8 +245,8 @@ unsafe fn way(c: &wye_tunnel_config, kind: Kind) -> Outcome<Option<Arc<Way>>> {
 /// Sets a tunnel, new or instead of the old one. Its number is what `tnl_pop` and `encap` name; packets that `tnl_pop` takes out of it come in on the port
 /// of this number, which need not exist: nothing is output to it. `tnl_push` brings its own headers and needs no tunnel.
 ///
-/// Any thread, also from a callback. Takes the control lock. `WYE_E_INVALID` names the field, and the old tunnel stays. `WYE_E_PANIC`,
-/// `WYE_E_FORKED`. Since 0.1.
+/// Any thread, also from a callback. Takes the control lock. `WYE_E_INVALID` names the field, and the old tunnel stays. `WYE_E_EXISTS` if the number is one
+/// of a gateway's tunnels. `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
 ///
 /// # Safety
 /// `config` is NULL or a struct of the size that its first field says; `known_options` is valid for reads of `n_known_options` elements and `header` of
@@ -263,6 +263,9 @@ pub unsafe extern "C" fn wye_tunnel_set(
         let c = unsafe { boundary::sized(config) }?;
         if number == WYE_PORT_NONE {
             return Err(Fault::invalid("number: WYE_PORT_NONE is no tunnel"));
+        }
+        if inner.gate().as_ref().is_some_and(|gate| gate.owns_tunnel(number)) {
+            return Err(Fault::new(WYE_E_EXISTS, format!("number: {number} is a tunnel of the gateway's")));
         }
         let kind = Kind::from_number(c.kind).ok_or_else(|| Fault::invalid(format!("kind: {} is not known", c.kind)))?;
         // SAFETY: as this function's contract, twice.
@@ -282,7 +285,8 @@ pub extern "C" fn wye_tunnel_del(
     error: Option<&mut MaybeUninit<*mut wye_error>>,
 ) -> wye_status {
     on_datapath(datapath, error, Intent::Change, |inner| {
-        let is_gone = inner.engine.tunnel_del(number);
+        let is_gateways = inner.gate().as_ref().is_some_and(|gate| gate.owns_tunnel(number));
+        let is_gone = !is_gateways && inner.engine.tunnel_del(number);
         if is_gone { Ok(()) } else { Err(Fault::new(WYE_E_NOT_FOUND, format!("there is no tunnel {number}"))) }
     })
 }

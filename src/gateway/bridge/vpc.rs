@@ -446,6 +446,11 @@ pub(super) fn match_tunnel(key: &FlowKey, mask: &mut FlowMask) {
 }
 
 impl State {
+    /// Tags by which frames of a port belong to VPCs: VLAN numbers, 0 for none.
+    pub(super) fn members_of(&self, port: u32) -> impl Iterator<Item = u16> {
+        self.members.range((port, 0)..=(port, u16::MAX)).map(|((_, tag), _)| *tag)
+    }
+
     /// A port is no longer a member of any VPC; true if it was of one.
     pub(super) fn leave_all(&mut self, port: u32) -> bool {
         let before = self.members.len();

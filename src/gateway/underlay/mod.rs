@@ -24,7 +24,7 @@ use self::neighbours::{
 };
 use self::routes::{MAIN, Route, RouteError, Routes};
 use super::vlan::VlanId;
-use crate::datapath::{Answer, Datapath, Install, Miss, Undeliverable, WeakDatapath};
+use crate::datapath::{Answer, Datapath, FlowId, Install, Miss, Undeliverable, WeakDatapath};
 use crate::flow::action::Action;
 use crate::flow::key::{FlowMask, TUNNEL_KEY, TunnelLine, VLAN_PRESENT};
 use crate::packet::DropReason;
@@ -303,7 +303,9 @@ impl Underlay {
             }
         }
         let port = interface.port;
-        state.interfaces.insert(port, interface);
+        if state.interfaces.insert(port, interface).is_some() {
+            self.forget_pops(port);
+        }
         self.announce(state, port);
         state.announcements.retain(|(_, other)| *other != port);
         state.announcements.push((now + ANNOUNCE_AGAIN_NS, port));
@@ -318,10 +320,18 @@ impl Underlay {
     pub fn interface_del(&self, port: u32, now: Nanos) -> Result<(), UnderlayError> {
         let state = &mut *lock(&self.state);
         state.interfaces.remove(&port).ok_or(UnderlayError::NotFound("interface"))?;
+        self.forget_pops(port);
         state.routes.remove_port(port);
         state.neighbours.forget_port(port);
         self.look_up_all(state, now);
         Ok(())
+    }
+
+    /// What came to an address of a port's may be for nobody now: its packets are looked at anew.
+    fn forget_pops(&self, port: u32) {
+        if let Some(datapath) = self.datapath.upgrade() {
+            remove_pops(&datapath, |in_port, listener| in_port == port && listener >= LISTENERS_BEGIN);
+        }
     }
 
     /// The interfaces.
@@ -332,6 +342,15 @@ impl Underlay {
     /// True if the port is an interface.
     pub fn has_interface(&self, port: u32) -> bool {
         lock(&self.state).interfaces.contains_key(&port)
+    }
+
+    /// True if packets that come in on this port are the underlay's: it is an interface, or what comes out of a tunnel that is listened for.
+    pub fn owns(&self, port: u32) -> bool {
+        let state = lock(&self.state);
+        match port.checked_sub(LISTENERS_BEGIN) {
+            Some(at) => (at as usize) < state.listeners.len(),
+            None => state.interfaces.contains_key(&port),
+        }
     }
 
     /// Adds a route to a table.
@@ -422,6 +441,11 @@ impl Underlay {
         Ok(number)
     }
 
+    /// What is listened for, by the numbers that [`Underlay::listen`] returned.
+    pub fn listeners(&self) -> Vec<(u32, Listener)> {
+        (LISTENERS_BEGIN..).zip(lock(&self.state).listeners.iter().cloned()).collect()
+    }
+
     /// Makes an endpoint, whose number is what `encap` is told. Its way is asked for at once.
     ///
     /// # Errors
@@ -468,10 +492,36 @@ impl Underlay {
         Ok(())
     }
 
+    /// True if the number is an endpoint's.
+    pub fn has_endpoint(&self, number: u32) -> bool {
+        lock(&self.state).endpoints.contains_key(&number)
+    }
+
     /// The endpoints: number, settings, and whether their way is known.
     pub fn endpoints(&self) -> Vec<(u32, Endpoint, bool)> {
         let state = lock(&self.state);
         state.endpoints.iter().map(|(number, target)| (*number, target.config.clone(), target.told.is_some())).collect()
+    }
+
+    /// Takes back all flows and tunnels, and forgets interfaces, routes, neighbours, listeners and endpoints.
+    pub(crate) fn withdraw(&self) {
+        let state = &mut *lock(&self.state);
+        let listeners = LISTENERS_BEGIN..LISTENERS_BEGIN + state.listeners.len() as u32;
+        let waiting: usize = state.neighbours.iter().map(|neighbour| neighbour.waiting).sum();
+        state.stats.lost += waiting as u64;
+        for port in core::mem::take(&mut state.interfaces).into_keys() {
+            state.neighbours.forget_port(port);
+        }
+        state.routes = Routes::default();
+        state.announcements.clear();
+        state.listeners.clear();
+        state.by_hop.clear();
+        let endpoints = core::mem::take(&mut state.endpoints);
+        let Some(datapath) = self.datapath.upgrade() else { return };
+        remove_pops(&datapath, |_, listener| listeners.contains(&listener));
+        for number in listeners.clone().chain(endpoints.into_keys()) {
+            datapath.tunnel_del(number);
+        }
     }
 
     /// What was counted.
@@ -523,6 +573,19 @@ impl Listener {
         match self.kind {
             Kind::Gre => (ip::GRE, 0),
             kind => (ip::UDP, self.udp_port.unwrap_or(kind.port())),
+        }
+    }
+}
+
+/// Removes flows that take packets out of tunnels, by their port and listener.
+fn remove_pops(datapath: &Datapath, is_gone: impl Fn(u32, u32) -> bool) {
+    let mut cursor = 0;
+    while let Some(flow) = datapath.flow_next(&mut cursor) {
+        if let [Action::TunnelPop(listener)] = flow.actions[..]
+            && is_gone(flow.key.base.in_port, listener)
+        {
+            // Gone meanwhile is gone as well.
+            let _ = datapath.flow_del(FlowId::Ufid(flow.ufid));
         }
     }
 }

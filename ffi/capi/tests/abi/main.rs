@@ -1,6 +1,7 @@
 //! The C ABI as C calls it: raw pointers, callbacks, structs of any size.
 
 mod flows;
+mod gateway;
 mod interfaces;
 mod memory;
 mod metadata;

@@ -70,13 +70,13 @@ fn vxlan(header: &[u8]) -> wye_tunnel_config {
     config
 }
 
-fn set(world: Test, number: u32, config: &wye_tunnel_config) -> wye_status {
+pub fn set(world: Test, number: u32, config: &wye_tunnel_config) -> wye_status {
     // SAFETY: what the config points to is valid.
     unsafe { wye_tunnel_set(world.dp(), number, config, None) }
 }
 
 /// The detail of a call that fails.
-fn detail(call: impl FnOnce(Option<&mut MaybeUninit<*mut wye_error>>) -> wye_status) -> String {
+pub fn detail(call: impl FnOnce(Option<&mut MaybeUninit<*mut wye_error>>) -> wye_status) -> String {
     let mut error = MaybeUninit::uninit();
     assert!(call(Some(&mut error)) < 0, "it did not fail");
     // SAFETY: written, since the call failed.
@@ -101,7 +101,7 @@ fn put_text(world: Test, matched: &CStr, actions: &CStr) {
 }
 
 /// A packet of these bytes.
-fn packet(in_port: u32, bytes: &[u8]) -> Box<Owned> {
+pub fn packet(in_port: u32, bytes: &[u8]) -> Box<Owned> {
     let mut packet = Owned::new(in_port);
     packet.bytes[64..64 + bytes.len()].copy_from_slice(bytes);
     packet.descriptor.len = bytes.len() as u32;

@@ -381,3 +381,53 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_bridge_owns_what_it_was_given() {
+    let network = two_sites(Kind::Vxlan, 4);
+    let bridge = &network.sites[0].bridge;
+    let owned = |bridge: &Bridge| {
+        let numbers = (0..=WAN).chain([PORT_NUMBER_END, PORT_NUMBER_END + 1, u32::MAX]);
+        numbers.filter(|port| bridge.owns(*port)).collect::<Vec<u32>>()
+    };
+    assert_eq!(owned(bridge), [1, 2, 3, WAN, PORT_NUMBER_END]);
+    bridge.set_port(4, PortVlans::default()).unwrap();
+    bridge.vpc_port_del(Vni::new(5001).unwrap(), 2).unwrap();
+    assert_eq!(owned(bridge), [1, 2, 3, 4, WAN, PORT_NUMBER_END], "port 2 is a member of another VPC still");
+    bridge.vpc_del(Vni::new(5002).unwrap()).unwrap();
+    assert_eq!(owned(bridge), [1, 4, WAN, PORT_NUMBER_END]);
+    bridge.withdraw();
+    assert_eq!(owned(bridge), []);
+}
+
+#[test]
+fn a_bridge_that_withdraws_leaves_no_flow_and_no_tunnel() {
+    let mut network = two_sites(Kind::Vxlan, 4);
+    for (site, from, to) in [(0, 1, 4), (1, 4, 1), (0, 1, 4)] {
+        network.send(site, 1, &udp(mac(from), mac(to), 20));
+    }
+    let site = &network.sites[0];
+    assert!(site.datapath.flow_count() >= 3);
+    site.bridge.withdraw();
+    assert_eq!((site.datapath.flow_count(), site.underlay.endpoints().len(), site.bridge.vpcs().len()), (0, 0, 0));
+    assert!((PORT_NUMBER_END..1 << 18).all(|number| !site.datapath.tunnel_del(number)));
+}
+
+#[test]
+fn tunnels_end_at_an_address_for_as_long_as_it_is_ours() {
+    let mut network = two_sites(Kind::Vxlan, 4);
+    let hello = udp(mac(1), BROADCAST, 20);
+    let arrives = |network: &mut Network| network.send(0, 1, &hello).iter().any(|(site, ..)| *site == 1);
+    assert!(arrives(&mut network));
+    let mut interface = network.sites[1].underlay.interfaces().remove(0);
+    let before = interface.addresses.clone();
+    interface.addresses = vec!["192.0.2.77/24".parse().unwrap()];
+    network.sites[1].underlay.interface_set(interface.clone(), network.now).unwrap();
+    assert!(!arrives(&mut network), "by the flow of the address before");
+    assert_eq!(network.sites[1].dropped(DropReason::Policy), 1);
+    interface.addresses = before;
+    network.sites[1].underlay.interface_set(interface, network.now).unwrap();
+    assert!(arrives(&mut network));
+    network.sites[1].underlay.interface_del(WAN, network.now).unwrap();
+    assert!(!arrives(&mut network));
+}
