@@ -39,7 +39,9 @@ impl Underlay {
     /// An IP packet for `dst`.
     fn ip(&self, state: &mut State, miss: &Miss<'_>, bytes: &[u8], dst: IpAddr) -> Answer {
         let key = &miss.key.base;
-        let Some(interface) = state.interfaces.get(&key.in_port).filter(|interface| interface.has(dst)) else {
+        // In a frame to a group it is for nobody (RFC 1122 §3.3.6), and each group would have a flow of its own.
+        let is_ours = |interface: &&Interface| interface.has(dst) && key.eth_dst == interface.mac;
+        let Some(interface) = state.interfaces.get(&key.in_port).filter(is_ours) else {
             return Answer::Drop(DropReason::Policy);
         };
         let is_tunnel = |listener: &Listener| {

@@ -53,6 +53,8 @@ fn what_is_not_for_us_is_dropped_with_a_reason() {
     for (n, frame) in (1..).zip([
         to(OURS, [192, 0, 2, 1]).udp(1, 53).build(),
         to(OURS, [192, 0, 2, 7]).icmp(8, 0, 1).build(),
+        to([1, 0, 0x5e, 1, 2, 3], [192, 0, 2, 1]).icmp(8, 0, 1).build(),
+        to([1, 0, 0x5e, 1, 2, 3], [192, 0, 2, 1]).udp(1, 4789).payload(&[8, 0, 0, 0, 0, 0, 1, 0]).build(),
         to([2, 0, 0, 0, 0, 9], [192, 0, 2, 1]).icmp(8, 0, 1).build(),
         to(OURS, [192, 0, 2, 1]).tcp(1, 2).build(),
         Frame::new().eth(OURS, HOST).vlan(5).ipv4([192, 0, 2, 9], [192, 0, 2, 1]).icmp(8, 0, 1).build(),
