@@ -3,11 +3,11 @@
 #
 #   benches/record.sh [ROUNDS]     5 rounds by default; of each case the best round counts, because neighbours only ever slow a machine down
 #
-# CORE=1 chooses the core; as root the measured process goes before all others.
+# CORE=1 chooses the core, NAME=2026-11-27-b another name than the date; as root the measured process goes before all others.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-rounds=${1:-5} core=${CORE:-$(($(nproc) - 1))} record=benches/record/$(date +%F)
+rounds=${1:-5} core=${CORE:-$(($(nproc) - 1))} record=benches/record/${NAME:-$(date +%F)}
 first=(taskset -c "$core")
 [ "$(id -u)" != 0 ] || first=(nice -n -20 "${first[@]}")
 for kind in worker stages instructions; do

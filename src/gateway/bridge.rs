@@ -144,6 +144,8 @@ struct Tally {
     stations: u32,
     /// When the flood limit's bucket will be full again.
     flood_full_at: Nanos,
+    /// When that of answers and errors will be.
+    told_full_at: Nanos,
 }
 
 /// Where a frame came from.
@@ -404,7 +406,9 @@ impl Bridge {
             }
             state.stats.flooded += 1;
         }
-        if is_known && (target.is_some() || is_group && self.config.flood_rate == 0) {
+        // In keys of one tag a second one cannot be told from another EtherType.
+        let can_match = tag.0 == Tag::None || datapath.config().vlan_depth > 1;
+        if is_known && can_match && (target.is_some() || is_group && self.config.flood_rate == 0) {
             let of = FlowOf { src, dst: (!is_group).then_some(dst) };
             self.install(state, &datapath, miss, (tag.0, source.segment), of, actions.clone());
         }
@@ -414,6 +418,11 @@ impl Bridge {
     /// Where a frame came from, if whoever sent it there may.
     fn source(&self, state: &mut State, miss: &Miss<'_>, (tag, number): (Tag, u16)) -> Result<Source, DropReason> {
         let key = &miss.key.base;
+        // A tag comes off, and what is behind it would be taken for one of another network.
+        let is_second = miss.key.misc.vlan1_tci.get() & VLAN_PRESENT != 0 || ethernet::is_vlan(key.eth_type.get());
+        if tag != Tag::None && is_second {
+            return Err(DropReason::Policy);
+        }
         let place = Place::Port(key.in_port);
         if key.in_port >= PORT_NUMBER_END {
             return self.source_of_tunnel(state, miss, tag);
@@ -621,6 +630,10 @@ fn mask(key: &BaseLine, tag: Tag) -> FlowMask {
     (base.eth_dst, base.eth_src) = ([0xff; 6], [0xff; 6]);
     base.vlan_tpid.set(0xffff);
     base.vlan_tci.set(tci_mask(tag, key));
+    if tag != Tag::None {
+        // That there is no second tag, see `Bridge::source`.
+        mask.0.misc.vlan1_tci.set(VLAN_PRESENT);
+    }
     mask
 }
 
@@ -639,7 +652,11 @@ fn ufid(key: &BaseLine, tag: Tag, segment: Option<u32>) -> u128 {
         // `set_port` refuses numbers of more than 16 bits.
         None => addresses | u128::from(key.in_port & 0xffff) << 16 | u128::from(tci),
         // No station has a group's address, so that bit of the source tells the two apart. Of a tag only the priority is left here.
-        Some(segment) => addresses | 1 << 72 | u128::from(segment) << 4 | u128::from(tci >> 13 & 7 | (tci & 1) << 3),
+        Some(segment) => {
+            let priority = matches!(tag, Tag::Priority(_));
+            let bits = tci >> 13 & 7 | (tci & 1) << 3 | u16::from(priority) << 4;
+            addresses | 1 << 72 | u128::from(segment) << 5 | u128::from(bits)
+        }
     }
 }
 

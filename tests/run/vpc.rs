@@ -67,7 +67,7 @@ const DEVICES: [(u8, &str, &str); 4] = [
     (4, "noudpcsum", "checksum = false"),
     (4, "udpcsum", "checksum = true"),
     (6, "noudp6zerocsumtx noudp6zerocsumrx", ""),
-    (6, "udp6zerocsumtx udp6zerocsumrx", ""),
+    (6, "udp6zerocsumtx udp6zerocsumrx", "zero_checksum6 = true"),
 ];
 
 fn ping_and_talk(test: &'static str, kind: &str, at: usize) {

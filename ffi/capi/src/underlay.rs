@@ -334,6 +334,8 @@ pub extern "C" fn wye_gateway_listen(
             gpe: flags & WYE_TUNNEL_WITH_GPE != 0,
             zero_checksum6: flags & WYE_TUNNEL_WITH_CHECKSUM6 == 0,
             ecn: true,
+            // A bridge understands no options of Geneve.
+            known_options: Some(Box::new([])),
             ..Options::default()
         };
         let udp_port = (udp_port != 0).then_some(udp_port);

@@ -8,9 +8,14 @@ use std::net::IpAddr;
 
 use super::*;
 use crate::flow::FlowKey;
+use crate::flow::key::TUNNEL_OAM;
 use crate::gateway::underlay::messages::{self, Link, Message};
 use crate::gateway::underlay::{UnderlayError, routes};
 use crate::packet::Packet;
+
+/// Messages of our own to one place: one in so many ns, on the average, and so many at once.
+const TELL_EACH_NS: u64 = 1_000_000;
+const TELL_BURST: u64 = 100;
 
 /// Settings of a VPC.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,13 +97,21 @@ struct Remote {
     is_used: bool,
 }
 
+/// What a station told of itself.
+#[derive(Clone, Copy, Debug)]
+struct Binding {
+    mac: [u8; 6],
+    /// It is a router; `None` if its messages do not say so: whoever answers for it would.
+    router: Option<bool>,
+}
+
 #[derive(Debug)]
 pub(super) struct Vpc {
     config: VpcConfig,
     members: BTreeMap<u32, Option<VlanId>>,
     remotes: BTreeMap<IpAddr, Remote>,
     /// Link-layer addresses of stations, as they told them.
-    bindings: AHashMap<IpAddr, [u8; 6]>,
+    bindings: AHashMap<IpAddr, Binding>,
     /// Addresses that are answered for, whether or not somebody has them.
     proxied: AHashMap<IpAddr, [u8; 6]>,
 }
@@ -269,8 +282,8 @@ impl Bridge {
                 number
             }
         };
-        // 28 bits are left beside the tag's; what is as old as that is long gone.
-        let segment = state.segments & 0xfff_ffff;
+        // 27 bits are left beside the tag's; what is as old as that is long gone.
+        let segment = state.segments & 0x7ff_ffff;
         state.segments = state.segments.wrapping_add(1);
         vpc.remotes.insert(ip, Remote { endpoint, number, is_static, segment, is_used: true });
         Ok(number)
@@ -279,7 +292,7 @@ impl Bridge {
     /// A VPC no longer has another end.
     fn remote_gone(&self, state: &mut State, vni: Vni, remote: &Remote) {
         let datapath = self.datapath.upgrade();
-        state.remove_all_flows(datapath.as_ref());
+        state.remove_floods(Domain::Vpc(vni), datapath.as_ref());
         state.forget_in(Domain::Vpc(vni), Place::Remote(remote.number), datapath.as_ref());
         self.give_back(state, remote);
     }
@@ -306,7 +319,7 @@ impl Bridge {
         let mut gone = Vec::new();
         for (vni, vpc) in vpcs {
             let domain = Domain::Vpc(*vni);
-            vpc.bindings.retain(|_, mac| stations.contains_key(&(domain, *mac)));
+            vpc.bindings.retain(|_, binding| stations.contains_key(&(domain, binding.mac)));
             vpc.remotes.retain(|ip, remote| {
                 let is_used = used.contains(&(domain, Place::Remote(remote.number)));
                 let stays = remote.is_static || is_used || remote.is_used;
@@ -318,8 +331,11 @@ impl Bridge {
             });
         }
         for (vni, _, endpoint, number) in gone {
+            // No station is behind it: only floods name it.
             let remote = Remote { endpoint, number, is_static: false, segment: 0, is_used: false };
-            self.remote_gone(state, vni, &remote);
+            let datapath = self.datapath.upgrade();
+            state.remove_floods(Domain::Vpc(vni), datapath.as_ref());
+            self.give_back(state, &remote);
         }
     }
 
@@ -329,6 +345,10 @@ impl Bridge {
         let vni = u32::try_from(tunnel.id.get()).ok().and_then(Vni::new).ok_or(DropReason::UnknownVni)?;
         let vpc = state.vpcs.get(&vni).filter(|vpc| vpc.config.listener == miss.key.base.in_port);
         let vpc = vpc.ok_or(DropReason::UnknownVni)?;
+        // RFC 8926 §3.4: a control packet is for the tunnel's end, not for what is behind it.
+        if tunnel.flags & TUNNEL_OAM != 0 {
+            return Err(DropReason::Policy);
+        }
         // RFC 7348 §6.1: an inner tag means nothing in a VXLAN network.
         if tag == Tag::Vlan {
             return Err(DropReason::Policy);
@@ -345,7 +365,7 @@ impl Bridge {
             state.stats.remotes_learned += 1;
             // What was flooded so far must reach it too.
             let datapath = self.datapath.upgrade();
-            state.remove_all_flows(datapath.as_ref());
+            state.remove_floods(Domain::Vpc(vni), datapath.as_ref());
         }
         let vpc = state.vpcs.get_mut(&vni).ok_or(DropReason::UnknownVni)?;
         let remote = vpc.remotes.get(&ip).ok_or(DropReason::Policy)?;
@@ -362,28 +382,48 @@ impl Bridge {
         miss: &Miss<'_>,
     ) -> bool {
         let Some(message) = message(miss.packet, miss.key) else { return false };
-        let State { vpcs, stations, stats, .. } = state;
+        let State { vpcs, stations, stats, tallies, .. } = state;
         let Some(vpc) = vpcs.get_mut(&vni) else { return false };
         let domain = Domain::Vpc(vni);
         let told = match message {
-            Message::Question { sender, .. } => sender.mac.map(|mac| (sender.ip, mac)),
-            Message::Answer { target, mac, .. } => Some((target, mac)),
+            Message::Question { sender, target } => {
+                let router = (sender.ip.is_ipv4() && target.is_ipv4()).then_some(false);
+                sender.mac.map(|mac| (sender.ip, Binding { mac, router }))
+            }
+            Message::Answer { target, mac, router, .. } => {
+                mac.map(|mac| (target, Binding { mac, router: Some(router) }))
+            }
         };
         // Nobody speaks for another: what a frame says of an address must be of its own sender.
-        if let Some((ip, mac)) = told.filter(|(ip, mac)| *mac == miss.key.base.eth_src && routes::is_host(*ip)) {
+        let is_own = |binding: &Binding| binding.mac == miss.key.base.eth_src;
+        if let Some((ip, told)) = told.filter(|(ip, binding)| is_own(binding) && routes::is_host(*ip)) {
             let has_room = vpc.bindings.len() < vpc.config.bindings_max || vpc.bindings.contains_key(&ip);
-            if has_room && stations.contains_key(&(domain, mac)) {
-                vpc.bindings.insert(ip, mac);
+            if has_room && stations.contains_key(&(domain, told.mac)) {
+                let binding = vpc.bindings.entry(ip).or_insert(told);
+                // A question does not say whether its sender is a router; an answer of the same station did.
+                let router = if binding.mac == told.mac { told.router.or(binding.router) } else { told.router };
+                *binding = Binding { mac: told.mac, router };
             }
         }
         let Message::Question { sender, target } = message else { return false };
-        // Whoever looks whether an address is free, or tells that it has one, must be heard by all.
-        if message.is_announcement() || !routes::is_host(sender.ip) {
+        // Whoever looks whether an address is free, or tells that it has one, must be heard by all; a question to one host is for that host.
+        if message.is_announcement() || !routes::is_host(sender.ip) || miss.key.base.eth_dst[0] & 1 == 0 {
             return false;
         }
-        let elsewhere = |mac: &[u8; 6]| stations.get(&(domain, *mac)).is_some_and(|s| s.place != place);
-        let known = || vpc.bindings.get(&target).filter(|mac| vpc.config.suppress && elsewhere(mac));
-        let Some(&mac) = vpc.proxied.get(&target).or_else(known) else { return false };
+        // Of a question out of a tunnel only what is behind our own ports is ours to answer: its asker learns from the answer where that is.
+        let is_ours_to_tell = |mac: &[u8; 6]| {
+            let at = stations.get(&(domain, *mac)).map(|station| station.place);
+            at.is_some_and(|at| at != place && (matches!(place, Place::Port(_)) || matches!(at, Place::Port(_))))
+        };
+        let known = || {
+            let binding = vpc.bindings.get(&target).filter(|_| vpc.config.suppress)?;
+            Some((binding.mac, binding.router?)).filter(|(mac, _)| is_ours_to_tell(mac))
+        };
+        let proxied = vpc.proxied.get(&target).map(|mac| (*mac, false));
+        let Some((mac, router)) = proxied.or_else(known) else { return false };
+        if !may_tell(tallies.entry(place).or_default(), miss.now) {
+            return false;
+        }
         let vlan = match place {
             Place::Port(port) => vpc.members.get(&port).copied().flatten().map(VlanId::number),
             Place::Remote(_) => None,
@@ -392,7 +432,9 @@ impl Bridge {
         let to = sender.mac.unwrap_or(miss.key.base.eth_src);
         let reply = match (target, sender.ip) {
             (IpAddr::V4(target), IpAddr::V4(ip)) => messages::arp_reply(link, (mac, target), (to, ip)),
-            (IpAddr::V6(target), IpAddr::V6(ip)) => messages::nd_advertisement(link, (mac, target), Some((to, ip))),
+            (IpAddr::V6(target), IpAddr::V6(ip)) => {
+                messages::nd_advertisement_for(link, (mac, target), (to, ip), router)
+            }
             _ => return false,
         };
         let back = match place {
@@ -409,14 +451,31 @@ impl Bridge {
         let key = &packet.key.base;
         let Some(datapath) = self.datapath.upgrade() else { return false };
         let state = &mut *lock(&self.state);
-        let vpc = packet.id.and_then(Vni::new).and_then(|vni| state.vpcs.get(&vni));
-        let Some(member) = vpc.and_then(|vpc| vpc.members.get(&key.in_port)) else { return false };
+        let Some(vni) = packet.id.and_then(Vni::new) else { return false };
+        let vpc = state.vpcs.get(&vni);
+        let Some(member) = vpc.and_then(|vpc| vpc.members.get(&key.in_port)).copied() else { return false };
+        // Of a flood each copy is too long, and its sender is told once.
+        let is_flood = !state.stations.contains_key(&(Domain::Vpc(vni), key.eth_dst));
+        let place = Place::Port(key.in_port);
+        if is_flood && packet.is_copy || !may_tell(state.tallies.entry(place).or_default(), packet.now) {
+            return false;
+        }
         let link = Link { src: key.eth_dst, vlan: member.map(VlanId::number) };
         let frame = [&link.header(key.eth_src, key.eth_type.get())[..], error].concat();
         let is_sent = datapath.inject(&frame, u32::MAX, &[Action::Output(key.in_port)]).is_ok();
         state.stats.told_too_big += u64::from(is_sent);
         is_sent
     }
+}
+
+/// Takes one message of our own out of a place's bucket: answers and errors (RFC 4443 §2.4 (f), RFC 1812 §4.3.2.8).
+fn may_tell(tally: &mut Tally, now: Nanos) -> bool {
+    let full_at = tally.told_full_at.max(now) + TELL_EACH_NS;
+    let may = full_at.since(now) <= TELL_BURST * TELL_EACH_NS;
+    if may {
+        tally.told_full_at = full_at;
+    }
+    may
 }
 
 /// True if frames of a port with a tag of this VLAN, 0 for none, belong to a VLAN.
@@ -438,6 +497,7 @@ fn message(packet: &Packet, key: &FlowKey) -> Option<Message> {
 pub(super) fn match_tunnel(key: &FlowKey, mask: &mut FlowMask) {
     let tunnel = &mut mask.0.tunnel;
     tunnel.id.set(u64::MAX);
+    tunnel.flags = TUNNEL_OAM;
     if key.tunnel.ipv4_src == [0; 4] {
         tunnel.ipv6_src = [0xff; 16];
     } else {
@@ -459,6 +519,13 @@ impl State {
             vpc.members.remove(&port);
         }
         self.members.len() < before
+    }
+
+    /// Removes the flows of frames for groups: they name each port and endpoint of the domain.
+    fn remove_floods(&mut self, domain: Domain, datapath: Option<&Datapath>) {
+        let of_domain = |of: &FlowOf| of.dst.is_none() && of.src.0 == domain;
+        let floods: Vec<u128> = self.flows.iter().filter(|(_, of)| of_domain(of)).map(|(ufid, _)| *ufid).collect();
+        floods.into_iter().for_each(|ufid| self.remove_flow(ufid, datapath));
     }
 
     fn forget_in(&mut self, domain: Domain, place: Place, datapath: Option<&Datapath>) {

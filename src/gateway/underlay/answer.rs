@@ -100,7 +100,9 @@ impl Underlay {
                     && !interface.has(sender.ip)
                     && let Some(mac) = sender.mac
                 {
-                    let how = if is_ours { Heard::Question } else { Heard::Announcement };
+                    // Of whoever asks only those are remembered that we send to: others could fill the cache.
+                    let is_hop = state.by_hop.contains_key(&(port, sender.ip));
+                    let how = if is_ours && is_hop { Heard::Question } else { Heard::Announcement };
                     state.neighbours.heard((port, sender.ip), mac, how, now, &mut then);
                 }
                 if is_ours {
@@ -118,9 +120,15 @@ impl Underlay {
                 }
             }
             Message::Answer { target, mac, .. } if interface.has(target) => {
-                state.stats.conflicts += u64::from(mac != interface.mac);
+                state.stats.conflicts += u64::from(mac.is_some_and(|mac| mac != interface.mac));
             }
-            Message::Answer { target, mac, solicited, overriding } => {
+            // What was asked for from one host need not say where that is (RFC 4861 §7.2.4).
+            Message::Answer { target, mac: None, solicited, .. } => {
+                if solicited {
+                    state.neighbours.confirm((port, target), now);
+                }
+            }
+            Message::Answer { target, mac: Some(mac), solicited, overriding, .. } => {
                 let how = if solicited { Heard::Answer { overriding } } else { Heard::Announcement };
                 state.neighbours.heard((port, target), mac, how, now, &mut then);
             }
@@ -175,12 +183,15 @@ impl Underlay {
         let l3 = usize::from(packet.packet.l3);
         let frame = packet.packet.data();
         let Some((front, inner)) = frame.split_at_checked(l3) else { return too_big };
-        let state = &mut *lock(&self.state);
-        let Some(target) = state.endpoints.get(&packet.tunnel) else { return too_big };
         let mtu = inner_max.saturating_sub(front.len() as u32);
-        if target.config.fragment {
-            return if self.send_split(state, packet) { Answer::Consumed } else { too_big };
+        {
+            let state = &mut *lock(&self.state);
+            let Some(target) = state.endpoints.get(&packet.tunnel) else { return too_big };
+            if target.config.fragment {
+                return if self.send_split(state, packet) { Answer::Consumed } else { too_big };
+            }
         }
+        // Without the lock: whoever sends the error may have one that comes before.
         let is_ip = matches!(packet.key.base.eth_type.get(), ethernet::IPV4 | ethernet::IPV6);
         if !is_ip {
             return too_big;
@@ -196,6 +207,7 @@ impl Underlay {
         };
         let encap = [Action::Encap { tunnel: packet.tunnel, id: packet.id }];
         let in_port = packet.packet.in_port;
+        let state = &mut *lock(&self.state);
         let all_sent = parts.iter().all(|part| self.inject(&mut state.stats, &[front, part].concat(), in_port, &encap));
         state.stats.fragmented += 1;
         if all_sent { Answer::Consumed } else { too_big }

@@ -23,6 +23,8 @@ const FRAME_MIN: usize = 60;
 const FRAGMENTATION_NEEDED: u8 = 4;
 /// ICMPv6 "packet too big".
 const PACKET_TOO_BIG: u8 = 2;
+/// In an advertisement: the sender is a router.
+const ROUTER: u32 = 1 << 31;
 /// In an advertisement: it answers a solicitation.
 const SOLICITED: u32 = 1 << 30;
 /// In an advertisement: it counts against an address that was known.
@@ -86,8 +88,10 @@ pub enum Message {
     Answer {
         /// Whose address.
         target: IpAddr,
-        /// What it is.
-        mac: [u8; 6],
+        /// What it is, if it is said.
+        mac: Option<[u8; 6]>,
+        /// It is a router.
+        router: bool,
         /// It was asked for by the receiver.
         solicited: bool,
         /// It counts against an address that was known.
@@ -116,7 +120,13 @@ pub fn read_arp(bytes: &[u8]) -> Option<Message> {
     match arp.op.get() {
         arp::REQUEST => Some(Message::Question { sender: Sender { ip: sip, mac: Some(arp.sha) }, target: tip }),
         // The sender tells its own address; a reply to itself is gratuitous.
-        arp::REPLY => Some(Message::Answer { target: sip, mac: arp.sha, solicited: sip != tip, overriding: true }),
+        arp::REPLY => Some(Message::Answer {
+            target: sip,
+            mac: Some(arp.sha),
+            router: false,
+            solicited: sip != tip,
+            overriding: true,
+        }),
         _ => None,
     }
 }
@@ -187,8 +197,9 @@ pub fn read_nd(bytes: &[u8]) -> Option<Message> {
             if dst.is_multicast() && solicited {
                 return None;
             }
-            let mac = link(OPTION_TARGET_LINK)??;
-            Some(Message::Answer { target: target.into(), mac, solicited, overriding: flags & OVERRIDE != 0 })
+            let mac = link(OPTION_TARGET_LINK)?;
+            let (router, overriding) = (flags & ROUTER != 0, flags & OVERRIDE != 0);
+            Some(Message::Answer { target: target.into(), mac, router, solicited, overriding })
         }
         _ => None,
     }
@@ -235,6 +246,18 @@ pub fn nd_solicitation(link: Link, sender: Ipv6Addr, target: Ipv6Addr, mac: Opti
 pub fn nd_advertisement(link: Link, (mac, ip): ([u8; 6], Ipv6Addr), to: Option<([u8; 6], Ipv6Addr)>) -> Vec<u8> {
     let flags = OVERRIDE | if to.is_some() { SOLICITED } else { 0 };
     let (to_mac, to) = to.unwrap_or((group_mac(ALL_NODES), ALL_NODES));
+    nd(link, to_mac, (ip, to), (NEIGHBOUR_ADVERTISEMENT, flags, ip), (OPTION_TARGET_LINK, mac))
+}
+
+/// The advertisement by which somebody else tells `to` that `ip`, a router or not, is at `mac`. It does not count against what the host itself
+/// says (RFC 4861 §7.2.8).
+pub fn nd_advertisement_for(
+    link: Link,
+    (mac, ip): ([u8; 6], Ipv6Addr),
+    (to_mac, to): ([u8; 6], Ipv6Addr),
+    router: bool,
+) -> Vec<u8> {
+    let flags = SOLICITED | if router { ROUTER } else { 0 };
     nd(link, to_mac, (ip, to), (NEIGHBOUR_ADVERTISEMENT, flags, ip), (OPTION_TARGET_LINK, mac))
 }
 

@@ -150,8 +150,8 @@ pub enum UnderlayError {
     /// The kind is none that the underlay makes headers of.
     #[error("kind: {} is not one of vxlan, geneve, gre", .0.name())]
     Kind(Kind),
-    /// The other end is no host, or our address is of another IP version.
-    #[error("{0}: not the address of a host, or not of the other end's IP version")]
+    /// The other end is no host, or we are it, or our address is of another IP version.
+    #[error("{0}: not the address of another host, or not of the other end's IP version")]
     End(&'static str),
     /// There are too many.
     #[error("no more than {ENDPOINTS_MAX} endpoints")]
@@ -237,8 +237,8 @@ struct State {
 
 /// The underlay of one datapath.
 ///
-/// *Thread-safety.* Everything is behind one mutex, which packets with a flow never take. It is taken before the datapath's control mutex,
-/// never after.
+/// *Thread-safety.* Everything is behind one mutex, which packets with a flow never take. It is taken after a bridge's mutex and before the
+/// datapath's control mutex, never the other way round. What [`Datapath::set_injected`] set is called with it held.
 #[derive(Debug)]
 pub struct Underlay {
     datapath: WeakDatapath,
@@ -322,7 +322,7 @@ impl Underlay {
         state.interfaces.remove(&port).ok_or(UnderlayError::NotFound("interface"))?;
         self.forget_pops(port);
         state.routes.remove_port(port);
-        state.neighbours.forget_port(port);
+        state.stats.lost += state.neighbours.forget_port(port) as u64;
         self.look_up_all(state, now);
         Ok(())
     }
@@ -461,6 +461,10 @@ impl Underlay {
         }
         let datapath = self.datapath.upgrade().ok_or(UnderlayError::NotFound("datapath"))?;
         let state = &mut *lock(&self.state);
+        let is_ours = state.interfaces.values().any(|interface| interface.has(endpoint.remote));
+        if is_ours || endpoint.remote.is_loopback() {
+            return Err(UnderlayError::End("remote"));
+        }
         if state.endpoints.len() >= ENDPOINTS_MAX {
             return Err(UnderlayError::TooManyEndpoints);
         }

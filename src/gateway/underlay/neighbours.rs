@@ -331,10 +331,10 @@ impl<W: Waiting> Neighbours<W> {
         waiting
     }
 
-    /// Forgets the neighbours behind `port`.
-    pub fn forget_port(&mut self, port: u32) {
+    /// Forgets the neighbours behind `port`; returns how many packets waited for them.
+    pub fn forget_port(&mut self, port: u32) -> usize {
         let keys: Vec<NeighbourKey> = self.entries.keys().filter(|key| key.0 == port).copied().collect();
-        keys.into_iter().for_each(|key| drop(self.forget(key)));
+        keys.into_iter().map(|key| self.forget(key).len()).sum()
     }
 
     /// What time brings: requests again, addresses that are believed no longer. At most `budget` entries.

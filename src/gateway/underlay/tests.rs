@@ -35,10 +35,14 @@ fn questions_for_our_addresses_are_answered_and_others_are_not() {
     let (us, them) = ("2001:db8::1".parse().unwrap(), "2001:db8::9".parse().unwrap());
     let asked = answers(&mut network, &messages::nd_solicitation(link, them, us, None));
     assert_eq!(asked, [messages::nd_advertisement(Link { src: OURS, vlan: None }, (OURS, us), Some((HOST, them)))]);
-    // Whoever asks us is known from then on.
+    // Whoever asks us is remembered only if we send to it.
+    assert_eq!(network.sites[0].underlay.neighbours(), []);
+    let (now, end) = (network.now, Endpoint::new(Kind::Vxlan, them.into()));
+    network.sites[0].underlay.endpoint_add(end, now).unwrap();
+    answers(&mut network, &messages::nd_solicitation(link, them, us, None));
     let known: Vec<_> = network.sites[0].underlay.neighbours().iter().map(|n| (n.key.1, n.mac)).collect();
-    assert_eq!(known, [(IpAddr::from([192, 0, 2, 9]), Some(HOST)), (them.into(), Some(HOST))]);
-    assert_eq!(network.sites[0].underlay.stats().answered, 2);
+    assert_eq!(known, [(them.into(), Some(HOST))]);
+    assert_eq!(network.sites[0].underlay.stats().answered, 3);
     // One that claims our address is counted, and not believed.
     let claim = Frame::new().eth([0xff; 6], HOST).arp(1, HOST, [192, 0, 2, 1], [0; 6], [192, 0, 2, 1]).build();
     assert_eq!(answers(&mut network, &claim), Vec::<Vec<u8>>::new());

@@ -39,7 +39,8 @@ pub fn set_up(underlay: &Underlay, bridge: &Bridge, config: &GatewayConfig) -> R
         let listener = match listeners.get(&at) {
             Some(listener) => *listener,
             None => {
-                let options = Options { ecn: true, ..Options::default() };
+                // A bridge understands no options of Geneve.
+                let options = Options { ecn: true, known_options: Some(Box::new([])), ..Options::default() };
                 let listener = underlay.listen(Listener { kind, udp_port, options }).map_err(|e| failed(&e))?;
                 listeners.insert(at, listener);
                 listener

@@ -146,6 +146,67 @@ fn questions_are_answered_for_known_stations_and_by_proxy() {
 }
 
 #[test]
+fn a_question_out_of_a_tunnel_is_answered_for_stations_of_our_own_ports_only() {
+    let sites = sites(Kind::Vxlan, 4, 3);
+    for (at, site) in sites.iter().enumerate() {
+        site.vpc(9, &[(1, None)], &others(4, 3, at));
+    }
+    let mut network = Network::new(sites);
+    let ask = |from: u8, target: u8| {
+        Frame::new().eth(BROADCAST, mac(from)).arp(1, mac(from), [10, 0, 0, from], [0; 6], [10, 0, 0, target]).build()
+    };
+    // All know the station at site 2.
+    network.send(2, 1, &ask(3, 99));
+    // Site 1 has forgotten it. Who has it behind its own port answers, and nobody else: that answer would say where it is not.
+    network.sites[1].bridge.forget(None);
+    let stations = network.sites[1].bridge.stations().len();
+    network.send(1, 1, &ask(2, 3));
+    let answered: Vec<u64> = network.sites.iter().map(|site| site.bridge.stats().answered_for).collect();
+    assert_eq!((stations, answered), (0, vec![0, 0, 1]));
+    let there = udp(mac(2), mac(3), 5);
+    assert_eq!(network.send(1, 1, &there), [(2, 1, there)]);
+}
+
+#[test]
+fn a_router_is_spoken_for_as_a_router_or_not_at_all() {
+    use std::net::Ipv6Addr;
+    let mut network = two_sites(Kind::Vxlan, 4);
+    let ip = |n: u16| Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, n);
+    let link = |n| Link { src: mac(n), vlan: None };
+    let question = |from: u8, to: u16| messages::nd_solicitation(link(from), ip(from.into()), ip(to), None);
+    // By its question alone it is not known whether it is a router.
+    network.send(0, 1, &question(1, 99));
+    assert_eq!(network.send(1, 1, &question(2, 1)).len(), 3, "flooded");
+    // Its answer says so.
+    let of_router = messages::nd_advertisement_for(link(1), (mac(1), ip(1)), (mac(2), ip(2)), true);
+    network.send(0, 1, &of_router);
+    let answer = messages::nd_advertisement_for(link(1), (mac(1), ip(1)), (mac(2), ip(2)), true);
+    assert_eq!(network.send(1, 1, &question(2, 1)), [(1, 1, answer)]);
+    // Another question does not take that back, and a probe of the one host is for that host.
+    network.send(0, 1, &question(1, 98));
+    assert_eq!(network.send(1, 1, &question(2, 1)).len(), 1);
+    let probe = messages::nd_solicitation(link(2), ip(2), ip(1), Some(mac(1)));
+    assert_eq!(network.send(1, 1, &probe), [(0, 1, probe)]);
+}
+
+#[test]
+fn a_second_tag_leads_nowhere() {
+    let mut network = two_sites(Kind::Vxlan, 4);
+    // To port 2, whose frames with tag 200 are of another VPC. A flow for the clean frame is there first.
+    network.send(0, 2, &tagged(&udp(mac(2), BROADCAST, 5), 100));
+    network.send(0, 1, &udp(mac(1), mac(2), 5));
+    let policy = network.sites[0].dropped(DropReason::Policy);
+    for (n, outer) in (1..).zip([0, 100]) {
+        let port = if outer == 0 { 1 } else { 2 };
+        for dst in [mac(1), mac(2), BROADCAST] {
+            let frame = tagged(&tagged(&udp(mac(if port == 1 { 1 } else { 2 }), dst, 5), 200), outer);
+            assert_eq!(network.send(0, port, &frame), []);
+        }
+        assert_eq!(network.sites[0].dropped(DropReason::Policy), policy + 3 * n);
+    }
+}
+
+#[test]
 fn a_sender_is_told_what_is_too_long_for_the_tunnel() {
     let mut network = two_sites(Kind::Vxlan, 4);
     network.send(1, 1, &udp(mac(2), BROADCAST, 10));

@@ -21,7 +21,8 @@ fn arp_is_written_as_it_is_read() {
     assert_eq!(read_arp(&request[14..]), Some(Message::Question { sender, target: theirs.into() }));
     assert_eq!(arp_request(LINK, ours, theirs, Some(THEIRS))[..6], THEIRS);
     let reply = arp_reply(LINK, (OURS, ours), (THEIRS, theirs));
-    let answer = Message::Answer { target: ours.into(), mac: OURS, solicited: true, overriding: true };
+    let answer =
+        Message::Answer { target: ours.into(), mac: Some(OURS), router: false, solicited: true, overriding: true };
     assert_eq!(read_arp(&reply[14..]), Some(answer));
     let announcement = read_arp(&arp_announcement(LINK, ours)[14..]).unwrap();
     assert!(announcement.is_announcement() && !answer.is_announcement());
@@ -46,8 +47,22 @@ fn neighbour_discovery_is_written_as_it_is_read() {
     let probe = nd_solicitation(LINK, v6(1), v6(2), Some(THEIRS));
     assert_eq!((&probe[..6], read_nd(&probe[14..])), (&THEIRS[..], Some(question)));
     let advertisement = nd_advertisement(LINK, (OURS, v6(1)), Some((THEIRS, v6(2))));
-    let answer = Message::Answer { target: v6(1).into(), mac: OURS, solicited: true, overriding: true };
+    let answer =
+        Message::Answer { target: v6(1).into(), mac: Some(OURS), router: false, solicited: true, overriding: true };
     assert_eq!((&advertisement[..6], read_nd(&advertisement[14..])), (&THEIRS[..], Some(answer)));
+    // What was asked for from one host need not repeat the address; who speaks for a router says that it is one.
+    let mut short = advertisement[14..78].to_vec();
+    short[5] = 24;
+    short[42..44].fill(0);
+    let sum = pseudo_v6(short[8..].first_chunk().unwrap(), short[24..].first_chunk().unwrap(), 58, 24);
+    let sum = sum.bytes(&short[40..]).finish();
+    short[42..44].copy_from_slice(&sum.to_be_bytes());
+    let unsaid = Message::Answer { target: v6(1).into(), mac: None, router: false, solicited: true, overriding: true };
+    assert_eq!(read_nd(&short), Some(unsaid));
+    let of_router = nd_advertisement_for(LINK, (OURS, v6(1)), (THEIRS, v6(2)), true);
+    let said =
+        Message::Answer { target: v6(1).into(), mac: Some(OURS), router: true, solicited: true, overriding: false };
+    assert_eq!(read_nd(&of_router[14..]), Some(said));
     let announcement = nd_advertisement(LINK, (OURS, v6(1)), None);
     assert_eq!(announcement[..6], [0x33, 0x33, 0, 0, 0, 1]);
     assert!(read_nd(&announcement[14..]).unwrap().is_announcement());
