@@ -448,6 +448,12 @@ impl Datapath {
         self.publish(|p| Arc::make_mut(&mut p.tunnels).insert(port, primitive::Arc::new(tunnel)));
     }
 
+    /// Sets several tunnels at once, each as [`Datapath::tunnel_set`]: workers see all or none of them.
+    pub fn tunnels_set(&self, tunnels: impl IntoIterator<Item = (u32, Tunnel)>) {
+        let tunnels = tunnels.into_iter().map(|(port, tunnel)| (port, primitive::Arc::new(tunnel)));
+        self.publish(|p| Arc::make_mut(&mut p.tunnels).extend(tunnels));
+    }
+
     /// Removes a tunnel; false if there is none. Packets that `tnl_pop` gives it from now on are dropped: `unknown_tunnel`.
     pub fn tunnel_del(&self, port: u32) -> bool {
         self.publish(|p| Arc::make_mut(&mut p.tunnels).remove(&port).is_some())

@@ -164,7 +164,7 @@ impl Underlay {
         match known {
             // It has become known since the packet's burst began, which goes on with what was known then: the packet comes again.
             Some(mac) => {
-                self.tell(state, packet.tunnel, Some(mac));
+                self.tell(state, [(packet.tunnel, Some(mac))]);
                 let encap = [Action::Encap { tunnel: packet.tunnel, id: packet.id }];
                 let (bytes, in_port) = (packet.packet.data(), packet.packet.in_port);
                 let is_sent = self.inject(&mut state.stats, bytes, in_port, &encap);

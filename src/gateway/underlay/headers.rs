@@ -5,48 +5,40 @@ use super::*;
 impl Underlay {
     pub(super) fn look_up_all(&self, state: &mut State, now: Nanos) {
         let numbers: Vec<u32> = state.endpoints.keys().copied().collect();
-        let mut events = Events::new();
+        self.look_up(state, &numbers, now);
+    }
+
+    /// Looks for the next hops of endpoints, and tells their ways where the next hop's address is known; else asks for that.
+    pub(super) fn look_up(&self, state: &mut State, numbers: &[u32], now: Nanos) {
+        let (mut events, mut found) = (Events::new(), Vec::with_capacity(numbers.len()));
         for number in numbers {
-            self.look_up(state, number, now, &mut events);
+            let Some(target) = state.endpoints.get(number) else { continue };
+            let (old, hop) = (target.hop, state.hop_of(&target.config));
+            if old != hop {
+                state.unlink(*number, old);
+                if let Some(hop) = hop {
+                    state.by_hop.entry(hop.next).or_default().insert(*number);
+                }
+            }
+            let mac =
+                hop.and_then(|hop| state.neighbours.resolve(hop.next, now, None, &mut |event| events.push(event)));
+            if let Some(target) = state.endpoints.get_mut(number) {
+                target.hop = hop;
+            }
+            found.push((*number, mac));
         }
+        self.tell(state, found);
         self.apply(state, events);
     }
 
-    /// Looks for the next hop of an endpoint, and tells its way if the next hop's address is known; else asks for that.
-    pub(super) fn look_up(&self, state: &mut State, number: u32, now: Nanos, events: &mut Events) {
-        let Some(target) = state.endpoints.get(&number) else { return };
-        let (old, hop) = (target.hop, state.hop_of(&target.config));
-        if old != hop {
-            state.unlink(number, old);
-            if let Some(hop) = hop {
-                state.by_hop.entry(hop.next).or_default().insert(number);
-            }
-        }
-        let mac = hop.and_then(|hop| state.neighbours.resolve(hop.next, now, None, &mut |event| events.push(event)));
-        if let Some(target) = state.endpoints.get_mut(&number) {
-            target.hop = hop;
-        }
-        self.tell(state, number, mac);
-    }
-
-    /// Tells the datapath the way of an endpoint whose next hop is at `mac`; `None` takes it away.
-    pub(super) fn tell(&self, state: &mut State, number: u32, mac: Option<[u8; 6]>) {
+    /// Tells the datapath the ways of endpoints whose next hops are at these addresses; `None` takes a way away. All at once: each time a whole
+    /// table is published.
+    pub(super) fn tell(&self, state: &mut State, found: impl IntoIterator<Item = (u32, Option<[u8; 6]>)>) {
         let Some(datapath) = self.datapath.upgrade() else { return };
-        let Some(target) = state.endpoints.get(&number) else { return };
-        let way = mac.zip(target.hop).and_then(|(mac, hop)| {
-            let interface = state.interfaces.get(&hop.next.0)?;
-            let header = outer(&target.config, interface.link(), mac, hop.source);
-            let template = Template::new(target.config.kind, &header).ok()?.with_inherit(target.config.inherit);
-            Some(Way { template, out_port: interface.port, mtu: interface.mtu })
-        });
-        let (is_known, kind) = (way.is_some(), target.config.kind);
-        if !is_known && target.told.is_none() {
-            return;
-        }
-        let way = way.map(SharedArc::new);
-        datapath.tunnel_set(number, Tunnel { way, ..Tunnel::new(kind, Options::default()) });
-        if let Some(target) = state.endpoints.get_mut(&number) {
-            target.told = mac.filter(|_| is_known);
+        let changes: Vec<(u32, Tunnel)> =
+            found.into_iter().filter_map(|(number, mac)| state.tunnel_to(number, mac)).collect();
+        if !changes.is_empty() {
+            datapath.tunnels_set(changes);
         }
     }
 
@@ -57,12 +49,12 @@ impl Underlay {
                 Event::Solicit { key, mac } => self.solicit(state, key, mac),
                 Event::Known { key, mac, waiting } => {
                     let numbers: Vec<u32> = state.by_hop.get(&key).into_iter().flatten().copied().collect();
-                    numbers.into_iter().for_each(|number| self.tell(state, number, Some(mac)));
+                    self.tell(state, numbers.into_iter().map(|number| (number, Some(mac))));
                     waiting.into_iter().for_each(|waiter| self.release(&mut state.stats, &waiter));
                 }
                 Event::Lost { key, waiting } => {
                     let numbers: Vec<u32> = state.by_hop.get(&key).into_iter().flatten().copied().collect();
-                    numbers.into_iter().for_each(|number| self.tell(state, number, None));
+                    self.tell(state, numbers.into_iter().map(|number| (number, None)));
                     state.stats.lost += waiting.len() as u64;
                 }
             }
@@ -113,6 +105,25 @@ impl Underlay {
         let is_sent = datapath.is_some_and(|datapath| datapath.inject(bytes, in_port, actions).is_ok());
         stats.unsent += u64::from(!is_sent);
         is_sent
+    }
+}
+
+impl State {
+    /// The tunnel to an endpoint whose next hop is at `mac`; `None` if there is nothing new to tell.
+    fn tunnel_to(&mut self, number: u32, mac: Option<[u8; 6]>) -> Option<(u32, Tunnel)> {
+        let target = self.endpoints.get_mut(&number)?;
+        let way = mac.zip(target.hop).and_then(|(mac, hop)| {
+            let interface = self.interfaces.get(&hop.next.0)?;
+            let header = outer(&target.config, interface.link(), mac, hop.source);
+            let template = Template::new(target.config.kind, &header).ok()?.with_inherit(target.config.inherit);
+            Some(Way { template, out_port: interface.port, mtu: interface.mtu })
+        });
+        if way.is_none() && target.told.is_none() {
+            return None;
+        }
+        target.told = mac.filter(|_| way.is_some());
+        let kind = target.config.kind;
+        Some((number, Tunnel { way: way.map(SharedArc::new), ..Tunnel::new(kind, Options::default()) }))
     }
 }
 

@@ -476,9 +476,7 @@ impl Underlay {
         };
         datapath.tunnel_set(number, Tunnel::new(endpoint.kind, Options::default()));
         state.endpoints.insert(number, Target { config: endpoint, hop: None, told: None });
-        let mut events = Events::new();
-        self.look_up(state, number, now, &mut events);
-        self.apply(state, events);
+        self.look_up(state, &[number], now);
         Ok(number)
     }
 
