@@ -381,6 +381,12 @@ impl Bridge {
         let tag = Tag::of(key);
         let state = &mut *lock(&self.state);
         let source = self.source(state, miss, tag)?;
+        // In a VLAN a second tag is payload. Where tags also tell VPCs, what is behind one that comes off would be taken for one of theirs.
+        let is_strict = matches!(source.domain, Domain::Vpc(_)) || state.members.keys().any(|(_, tag)| *tag != 0);
+        let is_second = miss.key.misc.vlan1_tci.get() & VLAN_PRESENT != 0 || ethernet::is_vlan(key.eth_type.get());
+        if is_strict && tag.0 != Tag::None && is_second {
+            return Err(DropReason::Policy);
+        }
         let src = (source.domain, key.eth_src);
         let is_known = self.learn(state, &datapath, src, source.place, miss.now);
         if let Domain::Vpc(vni) = source.domain
@@ -407,10 +413,17 @@ impl Bridge {
             state.stats.flooded += 1;
         }
         // In keys of one tag a second one cannot be told from another EtherType.
-        let can_match = tag.0 == Tag::None || datapath.config().vlan_depth > 1;
+        let can_match = !is_strict || tag.0 == Tag::None || datapath.config().vlan_depth > 1;
         if is_known && can_match && (target.is_some() || is_group && self.config.flood_rate == 0) {
             let of = FlowOf { src, dst: (!is_group).then_some(dst) };
-            self.install(state, &datapath, miss, (tag.0, source.segment), of, actions.clone());
+            let mut mask = mask(key, tag.0);
+            if is_strict && tag.0 != Tag::None {
+                mask.0.misc.vlan1_tci.set(VLAN_PRESENT);
+            }
+            if source.segment.is_some() {
+                vpc::match_tunnel(miss.key, &mut mask);
+            }
+            self.install(state, &datapath, miss, (ufid(key, tag.0, source.segment), &mask), of, actions.clone());
         }
         Ok(Answer::Execute { actions, install: None })
     }
@@ -418,11 +431,6 @@ impl Bridge {
     /// Where a frame came from, if whoever sent it there may.
     fn source(&self, state: &mut State, miss: &Miss<'_>, (tag, number): (Tag, u16)) -> Result<Source, DropReason> {
         let key = &miss.key.base;
-        // A tag comes off, and what is behind it would be taken for one of another network.
-        let is_second = miss.key.misc.vlan1_tci.get() & VLAN_PRESENT != 0 || ethernet::is_vlan(key.eth_type.get());
-        if tag != Tag::None && is_second {
-            return Err(DropReason::Policy);
-        }
         let place = Place::Port(key.in_port);
         if key.in_port >= PORT_NUMBER_END {
             return self.source_of_tunnel(state, miss, tag);
@@ -481,22 +489,17 @@ impl Bridge {
         state: &mut State,
         datapath: &Datapath,
         miss: &Miss<'_>,
-        (tag, segment): (Tag, Option<u32>),
+        (ufid, mask): (u128, &FlowMask),
         of: FlowOf,
         actions: Actions,
     ) {
-        let ufid = ufid(&miss.key.base, tag, segment);
-        let mut mask = mask(&miss.key.base, tag);
-        if segment.is_some() {
-            vpc::match_tunnel(miss.key, &mut mask);
-        }
         let put = FlowPut {
             ufid: Some(ufid),
             // There may be a flow of this number that somebody else removed and the bridge still remembers, or the other way round.
             modify: true,
             idle_timeout_ns: self.config.flow_idle_ns,
             now: miss.now,
-            ..FlowPut::create(miss.key, &mask, actions)
+            ..FlowPut::create(miss.key, mask, actions)
         };
         if datapath.flow_put(put).is_err() {
             state.stats.flows_refused += 1;
@@ -630,10 +633,6 @@ fn mask(key: &BaseLine, tag: Tag) -> FlowMask {
     (base.eth_dst, base.eth_src) = ([0xff; 6], [0xff; 6]);
     base.vlan_tpid.set(0xffff);
     base.vlan_tci.set(tci_mask(tag, key));
-    if tag != Tag::None {
-        // That there is no second tag, see `Bridge::source`.
-        mask.0.misc.vlan1_tci.set(VLAN_PRESENT);
-    }
     mask
 }
 
