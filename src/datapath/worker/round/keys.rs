@@ -1,0 +1,179 @@
+//! Keys of a round's packets, and their hashes.
+
+use super::*;
+use crate::flow::extract::extract_base_and_tunnel;
+
+impl Round<'_, '_> {
+    /// Of a later round all of whose packets have the same `lines` of their keys: their hashes, or true if they look the same to all flows.
+    #[inline(always)]
+    pub(super) fn hash_or_compare(&mut self, n: usize, lines: LineSet) -> bool {
+        let (view, cache) = (self.view, self.cache.view());
+        let Scratch { base, more, hash, patience, .. } = &mut *self.scratch;
+        if !view.differ_beyond(&more[..n], lines) {
+            if patience[1] == 0 {
+                if !view.differ(&base[..n]) {
+                    return true;
+                }
+                patience[1] = PATIENCE;
+            }
+            view.cache_hashes(&base[..n], &more[0], lines, |i, it| {
+                hash[i] = it;
+                cache.prefetch(it);
+            });
+        } else {
+            self.hash_all(n);
+        }
+        false
+    }
+
+    /// Keys of the packets in `refs`, and their hashes unless all packets look the same to every installed flow: then
+    /// this returns true, and one lookup serves them all. Invalid packets are ended; their `lines` are 0.
+    #[inline(always)]
+    pub(super) fn extract<O: Observer>(&mut self, exec: &mut Running<'_, '_, O>, n: usize) -> bool {
+        for i in 0..n.min(AHEAD) {
+            exec.packet(self.scratch.refs[i]).prefetch();
+        }
+        let (mut tcp_flags, mut longest, mut bytes) = (0, 0, 0);
+        // Comparing with the first packet is a third of the work of hashing and looking up. It is tried only where the last
+        // round suggests that it will do.
+        let mut comparing = self.scratch.patience[0] == 0;
+        let view = self.view;
+        self.scratch.plain = true;
+        for i in 0..n {
+            if i + AHEAD < n {
+                exec.batch[i + AHEAD].prefetch();
+            }
+            let packet = &mut exec.batch[i];
+            self.scratch.len[i] = packet.len() as u16;
+            longest = longest.max(packet.len());
+            bytes += packet.len() as u64;
+            let hash = match extract_base(packet) {
+                Some(line) => {
+                    tcp_flags |= line[3];
+                    self.scratch.base[i] = line;
+                    self.scratch.lines[i] = LINE_BASE;
+                    if comparing {
+                        continue;
+                    }
+                    view.cache_hash(PacketKey { base: &line, lines: LINE_BASE, more: &self.scratch.more[i] })
+                }
+                None => {
+                    if core::mem::take(&mut comparing) {
+                        self.hash_all(i);
+                    }
+                    self.extract_any(exec, self.scratch.refs[i], i, &mut tcp_flags)
+                }
+            };
+            self.cache.view().prefetch(hash);
+            self.scratch.hash[i] = hash;
+        }
+        self.scratch.tcp_flags = tcp_flags & TCP_FLAGS_WORD;
+        self.scratch.longest = longest;
+        self.scratch.bytes = bytes;
+        if comparing && self.view.differ(&self.scratch.base[..n]) {
+            self.hash_all(n);
+            self.scratch.patience[0] = PATIENCE;
+            comparing = false;
+        }
+        comparing
+    }
+
+    /// As `extract`, of a later round: most packets have just come out of one tunnel, and their headers are at hand.
+    #[inline(always)]
+    pub(super) fn extract_again<O: Observer>(&mut self, exec: &mut Running<'_, '_, O>, n: usize) -> bool {
+        let (mut tcp_flags, mut longest, mut bytes) = (0, 0, 0);
+        let (mut extras, mut told) = (0, 0);
+        // So many packets from the front are of one kind: with a tunnel line, or without.
+        let (mut alike, mut kind) = (0, LINE_BASE);
+        self.scratch.plain = false;
+        for i in 0..n {
+            let r = self.scratch.refs[i];
+            extras |= u16::from(r >= EXTRA_BASE);
+            let (packet, ext) = exec.packet_and_ext(r);
+            let len = packet.len();
+            self.scratch.len[i] = len as u16;
+            longest = longest.max(len);
+            bytes += len as u64;
+            let (known, lines) = if packet.ext == 0 {
+                (extract_base(packet), LINE_BASE)
+            } else {
+                // What the sink is told of when it goes.
+                told |= u32::from(ext.cut) | ext.skb_priority | u32::from(ext.lines & !(LINE_TUNNEL | LINE_OPTIONS));
+                let tunnel = &mut self.scratch.more[i].tunnel;
+                (extract_base_and_tunnel(packet, ext, tunnel), LINE_BASE | LINE_TUNNEL)
+            };
+            match known {
+                Some(line) => {
+                    tcp_flags |= line[3];
+                    self.scratch.base[i] = line;
+                    self.scratch.lines[i] = lines;
+                    if i == 0 {
+                        kind = lines;
+                    }
+                    if alike == i && lines == kind {
+                        alike += 1;
+                    } else {
+                        self.scratch.hash[i] = self.view.cache_hash(self.key(i as u16));
+                    }
+                }
+                None => self.scratch.hash[i] = self.extract_any(exec, r, i, &mut tcp_flags),
+            }
+        }
+        self.scratch.tcp_flags = tcp_flags & TCP_FLAGS_WORD;
+        self.scratch.longest = longest;
+        self.scratch.bytes = bytes;
+        self.scratch.sheds = extras == 0 && told == 0;
+        if alike == n {
+            return self.hash_or_compare(n, kind);
+        }
+        for i in 0..alike {
+            self.scratch.hash[i] = self.view.cache_hash(self.key(i as u16));
+        }
+        let cache = self.cache.view();
+        self.scratch.hash[..n].iter().for_each(|&hash| cache.prefetch(hash));
+        false
+    }
+
+    /// The hashes of the first `n` packets, which the round left out in vain.
+    #[inline(never)]
+    pub(super) fn hash_all(&mut self, n: usize) {
+        for i in 0..n {
+            let hash = self.view.cache_hash(self.key(i as u16));
+            self.cache.view().prefetch(hash);
+            self.scratch.hash[i] = hash;
+        }
+    }
+
+    /// The parser for whatever is not the most frequent kind of packet.
+    #[inline(never)]
+    fn extract_any<O: Observer>(
+        &mut self,
+        exec: &mut Running<'_, '_, O>,
+        r: u16,
+        at: usize,
+        tcp_flags: &mut u64,
+    ) -> u64 {
+        let options = exec.settings.extract;
+        let mut packet = exec.packet(r).take();
+        self.scratch.plain &= packet.ext == 0;
+        let result = {
+            let ext = exec.executor.ext(packet.ext);
+            extract::extract(&mut packet, ext, options, &mut self.scratch.more[at])
+        };
+        *exec.packet(r) = packet;
+        match result {
+            Ok(lines) => {
+                self.scratch.lines[at] = lines;
+                self.scratch.base[at] = self.scratch.more[at].lines()[0];
+                *tcp_flags |= self.scratch.base[at][3];
+                self.view.cache_hash(self.key(at as u16))
+            }
+            Err(reason) => {
+                self.scratch.lines[at] = 0;
+                self.scratch.base[at] = [u64::MAX; 8];
+                exec.end(r, Fate::Dropped(reason));
+                0
+            }
+        }
+    }
+}
