@@ -2211,7 +2211,8 @@ void wye_gateway_free(struct wye_gateway *gateway);
  * forgets stations that are too old. What it sends waits for a worker, as after `wye_datapath_inject`. `expired` (may be NULL) is told of each flow whose
  * time was over, the gateway's own included.
  *
- * Any thread. Takes the control lock, never waits for a worker. `WYE_E_INVALID`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ * Any thread. Takes the gateway's lock, which workers hold to answer an upcall, and the control lock. `WYE_E_INVALID`, `WYE_E_PANIC`,
+ * `WYE_E_FORKED`. Since 0.1.
  *
  * Precondition:
  * `expired` is NULL or may be called with `ctx`.

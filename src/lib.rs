@@ -4,10 +4,12 @@
 //!
 //! ```text
 //! 9  bin/wye      command-line tool
-//! 8  gateway      policy for users without OVS
+//! 8  gateway      policy for users without OVS: bridge, VPCs, routes and neighbours
+//! 7  sim          the oracle, and the engine beside it (feature `testing`)
 //! 6  datapath     control handle, worker, flow table, upcalls, upkeep, explain
 //! 5  action       what is done to packets
 //! 4  cache meter  siblings that never import one another
+//!    tunnel       outer headers on and off
 //! 3  flow port    key, extraction, codecs; port drivers
 //! 2  packet       descriptors and pools
 //! 1  wire sync    headers; atomics and what is built on them

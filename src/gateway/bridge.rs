@@ -148,6 +148,16 @@ struct Tally {
     told_full_at: Nanos,
 }
 
+/// Takes one out of a bucket that holds `burst`, gains one in `each` ns, and will be full at `full_at`; false if it is empty.
+fn take_one(full_at: &mut Nanos, now: Nanos, each: u64, burst: u64) -> bool {
+    let then = (*full_at).max(now) + each;
+    let may = then.since(now) <= each * burst;
+    if may {
+        *full_at = then;
+    }
+    may
+}
+
 /// Where a frame came from.
 #[derive(Clone, Copy, Debug)]
 struct Source {
@@ -163,6 +173,8 @@ struct State {
     ports: BTreeMap<u32, PortVlans>,
     /// VPCs that frames of a port belong to, by the VLAN number of their tag, 0 for none. They are looked for before the port's VLANs.
     members: BTreeMap<(u32, u16), Vni>,
+    /// Some of them go by a tag.
+    has_tagged_members: bool,
     vpcs: BTreeMap<Vni, Vpc>,
     /// Other ends of tunnels: the number of each, and how many VPCs need it.
     endpoints: AHashMap<Endpoint, (u32, usize)>,
@@ -177,7 +189,7 @@ struct State {
 /// The bridge of one datapath.
 ///
 /// *Thread-safety.* Configuration immutable; everything else behind one mutex, which upcalls take but packets that hit a flow do not.
-/// It is taken before the datapath's control mutex, never after.
+/// It is taken before the underlay's mutex, and that before the datapath's control mutex, never the other way round.
 #[derive(Debug)]
 pub struct Bridge {
     config: BridgeConfig,
@@ -382,7 +394,7 @@ impl Bridge {
         let state = &mut *lock(&self.state);
         let source = self.source(state, miss, tag)?;
         // In a VLAN a second tag is payload. Where tags also tell VPCs, what is behind one that comes off would be taken for one of theirs.
-        let is_strict = matches!(source.domain, Domain::Vpc(_)) || state.members.keys().any(|(_, tag)| *tag != 0);
+        let is_strict = matches!(source.domain, Domain::Vpc(_)) || state.has_tagged_members;
         let is_second = miss.key.misc.vlan1_tci.get() & VLAN_PRESENT != 0 || ethernet::is_vlan(key.eth_type.get());
         if is_strict && tag.0 != Tag::None && is_second {
             return Err(DropReason::Policy);
@@ -475,13 +487,7 @@ impl Bridge {
         }
         let tally = state.tallies.entry(place).or_default();
         let each = 1_000_000_000 / u64::from(self.config.flood_rate).min(1_000_000_000);
-        let room = each * u64::from(self.config.flood_burst.max(1));
-        let full_at = tally.flood_full_at.max(now) + each;
-        let may = full_at.since(now) <= room;
-        if may {
-            tally.flood_full_at = full_at;
-        }
-        may
+        take_one(&mut tally.flood_full_at, now, each, self.config.flood_burst.max(1).into())
     }
 
     fn install(

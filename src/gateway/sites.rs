@@ -21,7 +21,7 @@ const SECOND: u64 = 1_000_000_000;
 
 /// What was sent: port and frame.
 #[derive(Default)]
-struct Recorder(Vec<(u32, Vec<u8>)>);
+pub struct Recorder(pub Vec<(u32, Vec<u8>)>);
 
 impl Sink for Recorder {
     fn transmit(&mut self, port: u32, mut burst: TxBurst<'_>) -> (usize, DropReason) {

@@ -62,6 +62,14 @@ impl Joined {
     }
 }
 
+/// Packets that a host's `eth0` received, and sent.
+fn interface_counts(host: &Host) -> (u64, u64) {
+    let text = host.run("cat /proc/net/dev");
+    let line = text.lines().find_map(|line| line.trim_start().strip_prefix("eth0:")).unwrap();
+    let counts: Vec<u64> = line.split_whitespace().map(|n| n.parse().unwrap()).collect();
+    (counts[1], counts[9])
+}
+
 /// Zero and real checksums over both IP versions.
 const DEVICES: [(u8, &str, &str); 4] = [
     (4, "noudpcsum", "checksum = false"),
@@ -108,6 +116,11 @@ fn ping_and_talk(test: &'static str, kind: &str, at: usize) {
         let stats = lan.switch.stats();
         assert_eq!(number(&stats["bridge"], "told_too_big"), 1, "{stats:#}");
         assert_eq!(number(&stats["underlay"], "echoes"), 3, "{stats:#}");
+        // What one side sent is what the other received, both ways.
+        await_that("both sides have counted the same", || {
+            let (linux, wye) = (interface_counts(&linux), lan.switch.port("p9"));
+            linux == (number(&wye, "tx_packets"), number(&wye, "rx_packets") + number(&wye, "rx_dropped"))
+        });
         let total = lan.switch.stop();
         let drops = total["drops"].as_object().unwrap();
         // Linux speaks of IPv6 to all on the link, which is nothing to the switch, and the first announcement may come before the link.

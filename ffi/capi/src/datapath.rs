@@ -7,7 +7,7 @@ use core::time::Duration;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
-use wye::datapath::{Config, Datapath};
+use wye::datapath::{Config, Datapath, FlowInfo};
 use wye::packet::pool::HEADROOM_DEFAULT;
 use wye::time::Nanos;
 
@@ -145,6 +145,30 @@ impl Inner {
         let mut workers = lock(&self.workers);
         workers.retain(|w| w.strong_count() != 0);
         workers.push(Arc::downgrade(turns));
+    }
+
+    /// Does `upkeep`, and tells `expired` of the flows that went, when no lock is held.
+    ///
+    /// # Safety
+    /// `expired` is NULL or may be called with `ctx`.
+    pub(crate) unsafe fn expire(
+        &self,
+        expired: wye_expired_fn,
+        ctx: *mut c_void,
+        upkeep: impl FnOnce(&mut dyn FnMut(&FlowInfo)),
+    ) {
+        let mut gone = Vec::new();
+        {
+            let mut records = self.records();
+            upkeep(&mut |flow| gone.push((flow.ufid, flow.stats)));
+            gone.iter().for_each(|(ufid, _)| records.remove(*ufid));
+        }
+        let Some(expired) = expired else { return };
+        for (ufid, stats) in gone {
+            let (ufid, stats) = (ufid.to_be_bytes(), wye_flow_stats::from(stats));
+            // SAFETY: the contract allows the call; both pointers are valid during it.
+            unsafe { expired(ctx, ufid.as_ptr(), &stats) };
+        }
     }
 
     fn workers(&self) -> Vec<Arc<Turns>> {
@@ -296,19 +320,9 @@ pub unsafe extern "C" fn wye_datapath_upkeep(
     error: Option<&mut MaybeUninit<*mut wye_error>>,
 ) -> wye_status {
     on_datapath(datapath, error, Intent::Change, |inner| {
-        let mut gone = Vec::new();
-        {
-            let mut records = inner.records();
-            inner.engine.upkeep(Nanos(now_ns), or(budget, u32::MAX), |flow| gone.push((flow.ufid, flow.stats)));
-            gone.iter().for_each(|(ufid, _)| records.remove(*ufid));
-        }
-        for (ufid, stats) in gone {
-            if let Some(expired) = expired {
-                let (ufid, stats) = (ufid.to_be_bytes(), wye_flow_stats::from(stats));
-                // SAFETY: the contract allows the call; both pointers are valid during it.
-                unsafe { expired(ctx, ufid.as_ptr(), &stats) };
-            }
-        }
+        let budget = or(budget, u32::MAX);
+        // SAFETY: as this function's contract.
+        unsafe { inner.expire(expired, ctx, |tell| inner.engine.upkeep(Nanos(now_ns), budget, |flow| tell(&flow))) };
         Ok(())
     })
 }

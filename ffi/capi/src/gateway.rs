@@ -12,7 +12,6 @@ use wye::time::Nanos;
 
 use crate::boundary::{self, Handle, Intent, Sized_, Tag, guarded};
 use crate::datapath::{Inner, wye_datapath, wye_expired_fn};
-use crate::flow::wye_flow_stats;
 use crate::stats::wye_stats;
 use crate::status::{
     Fault, Outcome, WYE_E_EXISTS, WYE_E_FULL, WYE_E_INVALID, WYE_E_NOT_FOUND, WYE_E_RANGE, wye_error, wye_status,
@@ -276,7 +275,8 @@ pub unsafe extern "C" fn wye_gateway_free(gateway: *mut wye_gateway) {
 /// forgets stations that are too old. What it sends waits for a worker, as after `wye_datapath_inject`. `expired` (may be NULL) is told of each flow whose
 /// time was over, the gateway's own included.
 ///
-/// Any thread. Takes the control lock, never waits for a worker. `WYE_E_INVALID`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+/// Any thread. Takes the gateway's lock, which workers hold to answer an upcall, and the control lock. `WYE_E_INVALID`, `WYE_E_PANIC`,
+/// `WYE_E_FORKED`. Since 0.1.
 ///
 /// # Safety
 /// `expired` is NULL or may be called with `ctx`.
@@ -291,19 +291,9 @@ pub unsafe extern "C" fn wye_gateway_upkeep(
     boundary::call(error, || {
         let gateway = boundary::live(gateway)?;
         guarded(&gateway.inner, Intent::Change, |inner| {
-            let mut gone = Vec::new();
-            {
-                let mut records = inner.records();
-                gateway.gate.bridge.upkeep_telling(Nanos(now_ns), |flow| gone.push((flow.ufid, flow.stats)));
-                gone.iter().for_each(|(ufid, _)| records.remove(*ufid));
-            }
-            for (ufid, stats) in gone {
-                if let Some(expired) = expired {
-                    let (ufid, stats) = (ufid.to_be_bytes(), wye_flow_stats::from(stats));
-                    // SAFETY: the contract allows the call; both pointers are valid during it.
-                    unsafe { expired(ctx, ufid.as_ptr(), &stats) };
-                }
-            }
+            let bridge = &gateway.gate.bridge;
+            // SAFETY: as this function's contract.
+            unsafe { inner.expire(expired, ctx, |tell| bridge.upkeep_telling(Nanos(now_ns), |flow| tell(flow))) };
             Ok(())
         })
     })

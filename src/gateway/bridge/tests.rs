@@ -3,25 +3,15 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::datapath::{Config, Sink, Stats, Worker};
+use crate::datapath::{Config, Stats, Worker};
 use crate::gateway::VlanSet;
+use crate::gateway::sites::Recorder;
 use crate::packet::Packet;
-use crate::port::{PortEntry, TxBurst};
+use crate::port::PortEntry;
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MS;
 const BROADCAST: [u8; 6] = [0xff; 6];
-
-/// What was sent: port and frame.
-#[derive(Default)]
-struct Recorder(Vec<(u32, Vec<u8>)>);
-
-impl Sink for Recorder {
-    fn transmit(&mut self, port: u32, mut burst: TxBurst<'_>) -> (usize, DropReason) {
-        (0..burst.len()).for_each(|i| self.0.push((port, burst.get(i).data().to_vec())));
-        (burst.len(), DropReason::TxFull)
-    }
-}
 
 struct Switch {
     datapath: Datapath,

@@ -149,6 +149,7 @@ impl Bridge {
         let datapath = self.datapath.upgrade();
         state.remove_all_flows(datapath.as_ref());
         state.members.retain(|_, of| *of != vni);
+        state.note_members();
         let gone: Vec<StationKey> = state.stations.keys().filter(|key| key.0 == Domain::Vpc(vni)).copied().collect();
         gone.iter().for_each(|key| state.forget(key, datapath.as_ref()));
         vpc.remotes.into_values().for_each(|remote| self.give_back(state, &remote));
@@ -176,6 +177,7 @@ impl Bridge {
         }
         vpc.members.insert(port, vlan);
         state.members.insert(key, vni);
+        state.note_members();
         let datapath = self.datapath.upgrade();
         state.remove_all_flows(datapath.as_ref());
         Ok(())
@@ -190,6 +192,7 @@ impl Bridge {
         let vpc = state.vpcs.get_mut(&vni).ok_or(VpcError::NotFound("vni"))?;
         let vlan = vpc.members.remove(&port).ok_or(VpcError::NotFound("port"))?;
         state.members.remove(&(port, vlan.map_or(0, VlanId::number)));
+        state.note_members();
         let datapath = self.datapath.upgrade();
         state.remove_all_flows(datapath.as_ref());
         state.forget_in(Domain::Vpc(vni), Place::Port(port), datapath.as_ref());
@@ -470,12 +473,7 @@ impl Bridge {
 
 /// Takes one message of our own out of a place's bucket: answers and errors (RFC 4443 §2.4 (f), RFC 1812 §4.3.2.8).
 fn may_tell(tally: &mut Tally, now: Nanos) -> bool {
-    let full_at = tally.told_full_at.max(now) + TELL_EACH_NS;
-    let may = full_at.since(now) <= TELL_BURST * TELL_EACH_NS;
-    if may {
-        tally.told_full_at = full_at;
-    }
-    may
+    take_one(&mut tally.told_full_at, now, TELL_EACH_NS, TELL_BURST)
 }
 
 /// True if frames of a port with a tag of this VLAN, 0 for none, belong to a VLAN.
@@ -515,10 +513,16 @@ impl State {
     pub(super) fn leave_all(&mut self, port: u32) -> bool {
         let before = self.members.len();
         self.members.retain(|(member, _), _| *member != port);
+        self.note_members();
         for vpc in self.vpcs.values_mut() {
             vpc.members.remove(&port);
         }
         self.members.len() < before
+    }
+
+    /// The members have changed.
+    fn note_members(&mut self) {
+        self.has_tagged_members = self.members.keys().any(|(_, tag)| *tag != 0);
     }
 
     /// Removes the flows of frames for groups: they name each port and endpoint of the domain.

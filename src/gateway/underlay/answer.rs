@@ -76,8 +76,8 @@ impl Underlay {
         }
         match messages::echo_reply(interface.link(), key.eth_src, bytes) {
             Some(reply) => {
-                state.stats.echoes += 1;
-                self.send(&mut state.stats, key.in_port, &reply);
+                let is_sent = self.send(&mut state.stats, key.in_port, &reply);
+                state.stats.echoes += u64::from(is_sent);
                 Answer::Consumed
             }
             None => Answer::Drop(DropReason::Policy),
@@ -115,8 +115,8 @@ impl Underlay {
                         }
                         _ => return Answer::Drop(DropReason::Policy),
                     };
-                    state.stats.answered += 1;
-                    self.send(&mut state.stats, port, &reply);
+                    let is_sent = self.send(&mut state.stats, port, &reply);
+                    state.stats.answered += u64::from(is_sent);
                 }
             }
             Message::Answer { target, mac, .. } if interface.has(target) => {
@@ -209,7 +209,7 @@ impl Underlay {
         let in_port = packet.packet.in_port;
         let state = &mut *lock(&self.state);
         let all_sent = parts.iter().all(|part| self.inject(&mut state.stats, &[front, part].concat(), in_port, &encap));
-        state.stats.fragmented += 1;
+        state.stats.fragmented += u64::from(all_sent);
         if all_sent { Answer::Consumed } else { too_big }
     }
 
@@ -242,8 +242,8 @@ impl Underlay {
         }
         let (front, outer) = bytes.split_at(l3);
         let Some(parts) = fragment::fragments(outer, mtu, state.fragment_id) else { return false };
-        state.stats.fragmented += 1;
-        let sends = [Action::Output(port)];
-        parts.iter().all(|part| self.inject(&mut state.stats, &[front, part].concat(), u32::MAX, &sends))
+        let all_sent = parts.iter().all(|part| self.send(&mut state.stats, port, &[front, part].concat()));
+        state.stats.fragmented += u64::from(all_sent);
+        all_sent
     }
 }

@@ -70,7 +70,9 @@ impl Underlay {
             IpAddr::V6(ip) => messages::nd_advertisement(link, (link.src, ip), None),
         };
         let frames: Vec<Vec<u8>> = interface.addresses.iter().map(of).collect();
-        frames.iter().for_each(|frame| self.send(&mut state.stats, port, frame));
+        for frame in frames {
+            self.send(&mut state.stats, port, &frame);
+        }
     }
 
     fn solicit(&self, state: &mut State, (port, target): NeighbourKey, mac: Option<[u8; 6]>) {
@@ -95,9 +97,9 @@ impl Underlay {
         }
     }
 
-    /// Sends a frame of our own.
-    pub(super) fn send(&self, stats: &mut UnderlayStats, port: u32, frame: &[u8]) {
-        self.inject(stats, frame, u32::MAX, &[Action::Output(port)]);
+    /// Sends a frame of our own; false if there was no room for it.
+    pub(super) fn send(&self, stats: &mut UnderlayStats, port: u32, frame: &[u8]) -> bool {
+        self.inject(stats, frame, u32::MAX, &[Action::Output(port)])
     }
 
     pub(super) fn inject(&self, stats: &mut UnderlayStats, bytes: &[u8], in_port: u32, actions: &[Action]) -> bool {

@@ -292,6 +292,9 @@ impl Underlay {
                 return Err(UnderlayError::Address(ip));
             }
         }
+        if state.routes.len() + interface.addresses.len() > routes::ROUTES_MAX {
+            return Err(RouteError::TooMany.into());
+        }
         state.forget_connected(interface.port);
         for address in &interface.addresses {
             let (prefix, source) = (address.trunc(), Some(address.addr()));
