@@ -157,8 +157,67 @@ struct Subtable {
 /// What a burst needs beyond the flows themselves.
 #[derive(Debug)]
 struct Subtables {
-    order: Box<[Arc<Subtable>]>,
-    union: Mask,
+    order: Arc<[Arc<Subtable>]>,
+    unions: Unions,
+}
+
+/// Of each class of packets: the union of the masks of all flows that can match one of them, or more than that.
+///
+/// Packets are classed by the port that they came in on and by their recirculation id, which nearly every flow names. So one port's flows
+/// that look at 5-tuples do not tell packets of other ports apart, nor does what matches outer headers tell inner packets apart.
+#[derive(Clone, Debug)]
+struct Unions(Box<[Arc<Mask>; CLASSES]>);
+
+/// Classes by low bits of the port and of the recirculation id.
+const PORT_CLASSES: usize = 32;
+const RECIRC_CLASSES: usize = 4;
+const CLASSES: usize = PORT_CLASSES * RECIRC_CLASSES;
+
+/// The class of packets with this word 0 of line 0.
+#[inline(always)]
+fn class(word: u64) -> usize {
+    let (in_port, recirc_id) = if cfg!(target_endian = "little") { (word, word >> 32) } else { (word >> 32, word) };
+    in_port as usize % PORT_CLASSES * RECIRC_CLASSES + recirc_id as usize % RECIRC_CLASSES
+}
+
+/// The classes of the packets that a flow can match.
+fn classes(key: &FlowKey, mask: &FlowMask) -> impl Iterator<Item = usize> {
+    let range = |value: u32, mask: u32, n: usize| {
+        let value = value as usize % n;
+        if mask as usize % n == n - 1 { value..value + 1 } else { 0..n }
+    };
+    let recirc_ids = range(key.base.recirc_id, mask.0.base.recirc_id, RECIRC_CLASSES);
+    range(key.base.in_port, mask.0.base.in_port, PORT_CLASSES)
+        .flat_map(move |port| recirc_ids.clone().map(move |recirc_id| port * RECIRC_CLASSES + recirc_id))
+}
+
+impl Unions {
+    fn new() -> Self {
+        let none = Arc::new(Unions::mask_of(FlowMask::default()));
+        Unions(Box::new(core::array::from_fn(|_| Arc::clone(&none))))
+    }
+
+    /// Packets of different ports or recirculation ids always count as told apart: they may be of different classes.
+    fn mask_of(mut union: FlowMask) -> Mask {
+        (union.0.base.in_port, union.0.base.recirc_id) = (u32::MAX, u32::MAX);
+        Mask::new(union)
+    }
+
+    #[inline(always)]
+    fn of(&self, word: u64) -> &Mask {
+        &self.0[class(word)]
+    }
+
+    /// Classes in a row that have the same union share it, so that a mask of all classes does not take a hundred times its size.
+    fn widen(&mut self, class: usize, mask: &FlowMask) {
+        let mut union = self.0[class].whole;
+        union.unite(mask);
+        let union = Unions::mask_of(union);
+        self.0[class] = match class.checked_sub(1).map(|before| &self.0[before]) {
+            Some(before) if before.whole == union.whole => Arc::clone(before),
+            _ => Arc::new(union),
+        };
+    }
 }
 
 /// The table.
@@ -191,8 +250,8 @@ impl<T: Send + Sync + 'static> Megaflows<T> {
         hasher: LineHasher,
     ) -> std::io::Result<(Self, MegaflowWriter<T>)> {
         let (flows, slab) = Slab::new_in(source, domain, flows_max)?;
-        let none = Subtables { order: Box::new([]), union: Mask::new(FlowMask::default()) };
-        let subtables = Arc::new(Snapshot::new(domain, none));
+        let (order, unions) = (Arc::from(Vec::new()), Unions::new());
+        let subtables = Arc::new(Snapshot::new(domain, Subtables { order, unions: unions.clone() }));
         let hasher = Arc::new(hasher);
         let table = Megaflows { flows, subtables: Arc::clone(&subtables), hasher: Arc::clone(&hasher) };
         let writer = MegaflowWriter {
@@ -201,7 +260,9 @@ impl<T: Send + Sync + 'static> Megaflows<T> {
             subtables,
             hasher,
             domain: Arc::clone(domain),
-            order: Vec::new(),
+            order: Arc::from(Vec::new()),
+            unions,
+            stale: [false; CLASSES],
         };
         Ok((table, writer))
     }
@@ -235,19 +296,32 @@ impl<T> Clone for MegaflowView<'_, T> {
 impl<T> Copy for MegaflowView<'_, T> {}
 
 impl<'b, T> MegaflowView<'b, T> {
-    /// The hash of the key under the union of all masks: equal for packets that no installed flow tells apart.
+    /// The union of the masks of all flows that can match packets with this word 0 of line 0, and bits that packets of other ports and
+    /// recirculation ids are told apart by.
+    #[inline(always)]
+    pub fn union_of(self, word: u64) -> &'b Mask {
+        self.subtables.unions.of(word)
+    }
+
+    /// The hash of the key under the [union](Self::union_of) of masks: equal for packets that no installed flow tells apart.
     #[inline(always)]
     pub fn cache_hash(self, key: PacketKey<'_>) -> u64 {
-        let union = &self.subtables.union;
+        let union = self.union_of(key.base[0]);
         let hash = self.hasher.line(key.base, &union.base);
-        if union.lines & key.lines & !LINE_BASE == 0 { hash } else { self.cache_hash_further(hash, key) }
+        if union.lines & key.lines & !LINE_BASE == 0 { hash } else { self.cache_hash_further(union, hash, key) }
+    }
+
+    /// As [`cache_hash`](Self::cache_hash) of a key that is of line 0 alone, whose union of masks is at hand.
+    #[inline(always)]
+    pub fn cache_hash_of_base(self, base: &Line, union: &Mask) -> u64 {
+        self.hasher.line(base, &union.base)
     }
 
     /// The hashes of many keys, of the `base` lines and the `lines` behind, in which they are all like `beyond` as far as flows can tell, as
-    /// [`cache_hash`](Self::cache_hash) has them. `f` is called for each in turn.
+    /// [`cache_hash`](Self::cache_hash) has them if all came in on one port. `f` is called for each in turn.
     #[inline(always)]
     pub fn cache_hashes(self, base: &[Line], beyond: &FlowKey, lines: LineSet, mut f: impl FnMut(usize, u64)) {
-        let (union, hasher) = (&self.subtables.union, self.hasher);
+        let (union, hasher) = (self.union_of_first(base), self.hasher);
         let counting = union.lines & lines;
         let of = |line: usize| hasher.line(&beyond.lines()[line], &union.whole.0.lines()[line]);
         match (counting & LINE_TUNNEL != 0, counting & LINE_FIRST_OPTIONS != 0) {
@@ -265,13 +339,18 @@ impl<'b, T> MegaflowView<'b, T> {
     }
 
     #[inline(never)]
-    fn cache_hash_further(self, mut hash: u64, key: PacketKey<'_>) -> u64 {
+    fn cache_hash_further(self, union: &Mask, mut hash: u64, key: PacketKey<'_>) -> u64 {
         for i in 1..LINES {
-            if self.subtables.union.lines & key.lines & 1 << i != 0 {
-                hash = self.hasher.further(hash, key.line(i), &self.subtables.union.whole.0.lines()[i]);
+            if union.lines & key.lines & 1 << i != 0 {
+                hash = self.hasher.further(hash, key.line(i), &union.whole.0.lines()[i]);
             }
         }
         hash
+    }
+
+    #[inline(always)]
+    fn union_of_first(self, lines: &[Line]) -> &'b Mask {
+        self.union_of(lines.first().map_or(0, |line| line[0]))
     }
 
     /// True if some installed flow may tell two of these base lines apart.
@@ -284,21 +363,22 @@ impl<'b, T> MegaflowView<'b, T> {
                 differing[i] |= line[i] ^ first[i];
             }
         }
-        let union = &self.subtables.union.base;
+        let union = &self.union_of(first[0]).base;
         (0..8).fold(0, |d, i| d | differing[i] & union[i]) != 0
     }
 
     /// True if some installed flow may tell two of these keys apart by their tunnel lines or first options lines, as far as they are in
-    /// `lines`.
+    /// `lines`. All are of the port and recirculation id of the base line `first`.
     #[inline(always)]
-    pub fn differ_beyond(self, keys: &[FlowKey], lines: LineSet) -> bool {
-        let counting = self.subtables.union.lines & lines;
-        counting & LINE_TUNNEL != 0 && self.differ_in(keys, TUNNEL)
-            || counting & LINE_FIRST_OPTIONS != 0 && self.differ_in(keys, TUNNEL + 1)
+    pub fn differ_beyond(self, first: &Line, keys: &[FlowKey], lines: LineSet) -> bool {
+        let union = self.union_of(first[0]);
+        let counting = union.lines & lines;
+        counting & LINE_TUNNEL != 0 && Self::differ_in(union, keys, TUNNEL)
+            || counting & LINE_FIRST_OPTIONS != 0 && Self::differ_in(union, keys, TUNNEL + 1)
     }
 
     #[inline(always)]
-    fn differ_in(self, keys: &[FlowKey], line: usize) -> bool {
+    fn differ_in(union: &Mask, keys: &[FlowKey], line: usize) -> bool {
         let Some(first) = keys.first() else { return false };
         let mut differing = [0; 8];
         for key in keys {
@@ -306,23 +386,24 @@ impl<'b, T> MegaflowView<'b, T> {
                 *bits |= key.lines()[line][i] ^ first.lines()[line][i];
             }
         }
-        let union = &self.subtables.union.whole.0.lines()[line];
+        let union = &union.whole.0.lines()[line];
         (0..8).fold(0, |d, i| d | differing[i] & union[i]) != 0
     }
 
     /// True if the tunnel line and the first options line of `flow`'s mask have no bit that was in no mask when this view was loaded, as
     /// [`knows_base_of`](Self::knows_base_of).
     #[inline(always)]
-    pub fn knows_beyond_of(self, flow: &Entry<T>) -> bool {
-        let (union, mask) = (self.subtables.union.whole.0.lines(), flow.mask.whole.0.lines());
+    pub fn knows_beyond_of(self, flow: &Entry<T>, base: &Line) -> bool {
+        let (union, mask) = (self.union_of(base[0]).whole.0.lines(), flow.mask.whole.0.lines());
         (TUNNEL..TUNNEL + 2).all(|line| (0..8).fold(0, |d, i| d | mask[line][i] & !union[line][i]) == 0)
     }
 
-    /// True if line 0 of `flow`'s mask has no bit that was in no mask when this view was loaded. Of a flow that is newer than the view,
-    /// neither [`differ`](Self::differ) nor [`cache_hash`](Self::cache_hash) knows which packets it tells apart.
+    /// True if line 0 of `flow`'s mask has no bit that was in no mask, of the flows that can match a packet of line 0 `base`, when this view
+    /// was loaded. Of a flow that is newer than the view, neither [`differ`](Self::differ) nor [`cache_hash`](Self::cache_hash) knows which
+    /// packets it tells apart.
     #[inline(always)]
-    pub fn knows_base_of(self, flow: &Entry<T>) -> bool {
-        let union = &self.subtables.union.base;
+    pub fn knows_base_of(self, flow: &Entry<T>, base: &Line) -> bool {
+        let union = &self.union_of(base[0]).base;
         (0..8).fold(0, |d, i| d | flow.mask.base[i] & !union[i]) == 0
     }
 
@@ -384,7 +465,7 @@ impl<'b, T> MegaflowView<'b, T> {
             let count = (wanted.len() - start).min(CHUNK);
             live[..count].copy_from_slice(&wanted[start..start + count]);
             let mut n = count;
-            for subtable in &self.subtables.order {
+            for subtable in self.subtables.order.iter() {
                 let map = subtable.map.view(self.burst);
                 for j in 0..n {
                     hashes[j] = subtable.mask.hash(self.hasher, keys(live[j]));
@@ -458,14 +539,20 @@ pub enum InsertError {
 struct MaskState {
     subtable: Arc<Subtable>,
     writer: MapWriter,
+    /// How many of the flows can match packets of each class.
+    classes: Box<[u32; CLASSES]>,
 }
 
 /// The one writer of a [`Megaflows`] table.
 pub struct MegaflowWriter<T: Send + Sync + 'static> {
     slab: SlabWriter<Entry<T>>,
     masks: AHashMap<FlowMask, MaskState>,
-    /// The published order.
-    order: Vec<Arc<Subtable>>,
+    /// What is published.
+    order: Arc<[Arc<Subtable>]>,
+    unions: Unions,
+    /// Classes whose union may have bits that no flow needs any more. That costs nothing but hits in the cache, so it is mended now and
+    /// then: a union is made anew from all masks.
+    stale: [bool; CLASSES],
     subtables: Arc<Snapshot<Subtables>>,
     hasher: Arc<LineHasher>,
     domain: Arc<Domain>,
@@ -506,11 +593,24 @@ impl<T: Send + Sync + 'static> MegaflowWriter<T> {
             value,
         };
         let number = self.slab.insert(entry).map_err(|_| InsertError::Full)?;
-        if new_mask.is_some() {
+        let mut changed = new_mask.is_some();
+        if changed {
             let (map, writer) = Map::new(&self.domain);
             let subtable = Arc::new(Subtable { mask: shared, map, hits: Counter::default() });
-            self.order.push(Arc::clone(&subtable));
-            self.masks.insert(*mask, MaskState { subtable, writer });
+            self.order = self.order.iter().cloned().chain([Arc::clone(&subtable)]).collect();
+            self.masks.insert(*mask, MaskState { subtable, writer, classes: Box::new([0; CLASSES]) });
+        }
+        if let Some(state) = self.masks.get_mut(mask) {
+            for class in classes(&key, mask) {
+                state.classes[class] += 1;
+                if state.classes[class] == 1 {
+                    self.unions.widen(class, mask);
+                    changed = true;
+                }
+            }
+        }
+        // Before the flow can be found.
+        if changed {
             self.publish();
         }
         let slab = &self.slab;
@@ -528,12 +628,16 @@ impl<T: Send + Sync + 'static> MegaflowWriter<T> {
     /// Removes flow `number`; false if it is not installed.
     pub fn remove(&mut self, number: u32) -> bool {
         let Some(flow) = self.slab.get(number) else { return false };
-        let (hash, mask) = (flow.hash, Arc::clone(&flow.mask));
+        let (hash, mask, key) = (flow.hash, Arc::clone(&flow.mask), flow.key());
         if let Some(state) = self.masks.get_mut(&mask.whole) {
             state.writer.remove(hash, number);
+            for class in classes(&key, &mask.whole) {
+                state.classes[class] -= 1;
+                self.stale[class] |= state.classes[class] == 0;
+            }
             if state.writer.is_empty() {
                 self.masks.remove(&mask.whole);
-                self.order.retain(|s| !Arc::ptr_eq(&s.mask, &mask));
+                self.order = self.order.iter().filter(|s| !Arc::ptr_eq(&s.mask, &mask)).cloned().collect();
                 self.publish();
             }
         }
@@ -592,18 +696,31 @@ impl<T: Send + Sync + 'static> MegaflowWriter<T> {
         let mut hits: Vec<(u64, Arc<Subtable>)> = self.order.iter().map(|s| (s.hits.get(), Arc::clone(s))).collect();
         hits.sort_by_key(|(hits, _)| core::cmp::Reverse(*hits));
         self.order.iter().for_each(|s| s.hits.set(0));
-        let changed = hits.iter().zip(&self.order).any(|((_, a), b)| !Arc::ptr_eq(a, b));
+        let changed = hits.iter().zip(self.order.iter()).any(|((_, a), b)| !Arc::ptr_eq(a, b));
+        let narrowed = self.narrow();
         if changed {
             self.order = hits.into_iter().map(|(_, s)| s).collect();
+        }
+        if changed || narrowed {
             self.publish();
         }
         changed
     }
 
+    /// Makes the stale unions anew; false if there are none.
+    fn narrow(&mut self) -> bool {
+        let stale: Vec<usize> = (0..CLASSES).filter(|&class| core::mem::take(&mut self.stale[class])).collect();
+        for &class in &stale {
+            let mut union = FlowMask::default();
+            let masks = self.masks.iter().filter(|(_, state)| state.classes[class] != 0);
+            masks.for_each(|(mask, _)| union.unite(mask));
+            self.unions.0[class] = Arc::new(Unions::mask_of(union));
+        }
+        !stale.is_empty()
+    }
+
     fn publish(&self) {
-        let mut union = FlowMask::default();
-        self.order.iter().for_each(|s| union.unite(&s.mask.whole));
-        self.subtables.publish(Subtables { order: self.order.clone().into_boxed_slice(), union: Mask::new(union) });
+        self.subtables.publish(Subtables { order: Arc::clone(&self.order), unions: self.unions.clone() });
     }
 }
 
@@ -638,6 +755,51 @@ mod tests {
         key.ipv6.label.set(label.into());
         key.tunnel.id.set(id.into());
         key
+    }
+
+    fn table() -> (Arc<Domain>, Megaflows<()>, MegaflowWriter<()>) {
+        let domain = Arc::new(Domain::new());
+        let (table, writer) = Megaflows::new(&domain, 40, LineHasher::new(9));
+        (domain, table, writer)
+    }
+
+    #[test]
+    fn flows_of_another_port_do_not_tell_packets_apart_and_flows_of_any_port_do() {
+        let (domain, table, mut writer) = table();
+        let mut reader = domain.reader().unwrap();
+        let hash_of = |reader: &mut crate::sync::qsbr::Reader, dst| {
+            let burst = reader.enter();
+            table.view(&burst).cache_hash(PacketKey::whole(&key_of(1, dst, 0, 0, 0)))
+        };
+        writer.insert(&key_of(1, 0, 0, 0, 0), &mask_of(0), ()).unwrap();
+        writer.insert(&key_of(2, 7, 0, 0, 0), &mask_of(1), ()).unwrap();
+        assert_eq!(hash_of(&mut reader, 7), hash_of(&mut reader, 8));
+        let mut any_port = mask_of(1);
+        any_port.0.base.in_port = 0;
+        let number = writer.insert(&key_of(0, 9, 0, 0, 0), &any_port, ()).unwrap();
+        assert_ne!(hash_of(&mut reader, 7), hash_of(&mut reader, 8));
+        // A mask that went is forgotten when the table is put in order.
+        assert!(writer.remove(number));
+        writer.sort_by_hits();
+        assert_eq!(hash_of(&mut reader, 7), hash_of(&mut reader, 8));
+    }
+
+    #[test]
+    fn classes_of_a_flow_are_those_of_all_packets_that_it_can_match() {
+        for (port, port_mask) in [(0, 0), (5, u32::MAX), (5, 31), (5, 7)] {
+            for (recirc_id, recirc_mask) in [(0, 0), (6, u32::MAX), (6, 1)] {
+                let (mut key, mut mask) = (FlowKey::default(), FlowMask::default());
+                (mask.0.base.in_port, mask.0.base.recirc_id) = (port_mask, recirc_mask);
+                (key.base.in_port, key.base.recirc_id) = (port & port_mask, recirc_id & recirc_mask);
+                let of_flow: Vec<usize> = classes(&key, &mask).collect();
+                for (in_port, recirc_id) in (0..100).flat_map(|p| (0..20).map(move |r| (p, r))) {
+                    let mut packet = FlowKey::default();
+                    (packet.base.in_port, packet.base.recirc_id) = (in_port, recirc_id);
+                    let of_packet = class(packet.lines()[0][0]);
+                    assert!(!mask.matches(&key, &packet) || of_flow.contains(&of_packet), "{in_port} {recirc_id}");
+                }
+            }
+        }
     }
 
     proptest! {
@@ -677,6 +839,10 @@ mod tests {
                     model.iter().filter(|(_, k, m)| m.matches(k, &key)).map(|(n, ..)| *n).collect();
                 let one = view.lookup(packet).0.map(|(n, _)| n);
                 prop_assert_eq!(one.is_some(), !expected.is_empty());
+                for number in &expected {
+                    let flow = view.flow(*number).unwrap();
+                    prop_assert!(view.knows_base_of(flow, packet.base) && view.knows_beyond_of(flow, packet.base));
+                }
                 prop_assert!(one.is_none_or(|n| expected.contains(&n)));
                 let mut wanted = vec![0u16, 1];
                 let mut many = Vec::new();

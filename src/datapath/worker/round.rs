@@ -317,8 +317,8 @@ impl<'a, 'b> Round<'a, 'b> {
             // can be in the cache.
             Some(flow) => {
                 flow.matches(key)
-                    && self.view.knows_base_of(flow)
-                    && (key.lines == LINE_BASE || self.view.knows_beyond_of(flow))
+                    && self.view.knows_base_of(flow, key.base)
+                    && (key.lines == LINE_BASE || self.view.knows_beyond_of(flow, key.base))
             }
             None => false,
         };

@@ -2,6 +2,35 @@
 
 use super::*;
 use crate::flow::extract::extract_base_and_tunnel;
+use crate::packet::Packet;
+
+impl Scratch {
+    /// The base lines of packets `from` up to the first of a rarer kind, whose place is returned, but at most up to `n`. Nothing else is in
+    /// this loop, so that what it needs is in registers.
+    #[inline(always)]
+    fn extract_usual(&mut self, batch: &mut [Packet], from: usize, n: usize, tcp_flags: &mut u64) -> usize {
+        let n = n.min(batch.len());
+        for i in from..n {
+            if let Some(ahead) = batch.get(i + AHEAD) {
+                ahead.prefetch();
+            }
+            let packet = &mut batch[i];
+            let Some(line) = extract_base(packet) else { return i };
+            *tcp_flags |= line[3];
+            self.len[i] = packet.len() as u16;
+            self.base[i] = line;
+        }
+        n
+    }
+
+    /// What is to be known of all `n` packets, whose lengths are at hand; `tcp_flags` are all words 3 of their base lines.
+    #[inline(always)]
+    pub(super) fn sum_up(&mut self, n: usize, tcp_flags: u64) {
+        self.tcp_flags = tcp_flags & TCP_FLAGS_WORD;
+        self.longest = self.len[..n].iter().copied().max().unwrap_or(0).into();
+        self.bytes = self.len[..n].iter().map(|&len| u32::from(len)).sum::<u32>().into();
+    }
+}
 
 impl Round<'_, '_> {
     /// Of a later round all of whose packets have the same `lines` of their keys: their hashes, or true if they look the same to all flows.
@@ -9,7 +38,7 @@ impl Round<'_, '_> {
     pub(super) fn hash_or_compare(&mut self, n: usize, lines: LineSet) -> bool {
         let (view, cache) = (self.view, self.cache.view());
         let Scratch { base, more, hash, patience, .. } = &mut *self.scratch;
-        if !view.differ_beyond(&more[..n], lines) {
+        if !view.differ_beyond(&base[0], &more[..n], lines) {
             if patience[1] == 0 {
                 if !view.differ(&base[..n]) {
                     return true;
@@ -33,49 +62,50 @@ impl Round<'_, '_> {
         for i in 0..n.min(AHEAD) {
             exec.packet(self.scratch.refs[i]).prefetch();
         }
-        let (mut tcp_flags, mut longest, mut bytes) = (0, 0, 0);
         // Comparing with the first packet is a third of the work of hashing and looking up. It is tried only where the last
         // round suggests that it will do.
         let mut comparing = self.scratch.patience[0] == 0;
-        let view = self.view;
         self.scratch.plain = true;
-        for i in 0..n {
-            if i + AHEAD < n {
-                exec.batch[i + AHEAD].prefetch();
+        self.scratch.lines[..n].fill(LINE_BASE);
+        let (mut i, mut tcp_flags) = (0, 0);
+        loop {
+            i = self.scratch.extract_usual(exec.batch, i, n, &mut tcp_flags);
+            if i >= n {
+                break;
             }
-            let packet = &mut exec.batch[i];
-            self.scratch.len[i] = packet.len() as u16;
-            longest = longest.max(packet.len());
-            bytes += packet.len() as u64;
-            let hash = match extract_base(packet) {
-                Some(line) => {
-                    tcp_flags |= line[3];
-                    self.scratch.base[i] = line;
-                    self.scratch.lines[i] = LINE_BASE;
-                    if comparing {
-                        continue;
-                    }
-                    view.cache_hash(PacketKey { base: &line, lines: LINE_BASE, more: &self.scratch.more[i] })
-                }
-                None => {
-                    if core::mem::take(&mut comparing) {
-                        self.hash_all(i);
-                    }
-                    self.extract_any(exec, self.scratch.refs[i], i, &mut tcp_flags)
-                }
-            };
-            self.cache.view().prefetch(hash);
-            self.scratch.hash[i] = hash;
-        }
-        self.scratch.tcp_flags = tcp_flags & TCP_FLAGS_WORD;
-        self.scratch.longest = longest;
-        self.scratch.bytes = bytes;
-        if comparing && self.view.differ(&self.scratch.base[..n]) {
-            self.hash_all(n);
-            self.scratch.patience[0] = PATIENCE;
             comparing = false;
+            let r = self.scratch.refs[i];
+            self.scratch.len[i] = exec.packet(r).len() as u16;
+            self.extract_any(exec, r, i, &mut tcp_flags);
+            i += 1;
         }
-        comparing
+        self.scratch.sum_up(n, tcp_flags);
+        if comparing {
+            if !self.view.differ(&self.scratch.base[..n]) {
+                return true;
+            }
+            self.scratch.patience[0] = PATIENCE;
+        }
+        self.hash(n);
+        false
+    }
+
+    /// The hashes of the first `n` packets. A loop of its own needs fewer registers than one in which packets are parsed too.
+    #[inline(always)]
+    fn hash(&mut self, n: usize) {
+        let (view, cache) = (self.view, self.cache.view());
+        let Scratch { base, more, lines, hash, .. } = &mut *self.scratch;
+        // Most bursts are of one port.
+        let word = base[0][0];
+        let union = view.union_of(word);
+        for i in 0..n {
+            hash[i] = if lines[i] == LINE_BASE && base[i][0] == word {
+                view.cache_hash_of_base(&base[i], union)
+            } else {
+                view.cache_hash(PacketKey { base: &base[i], lines: lines[i], more: &more[i] })
+            };
+            cache.prefetch(hash[i]);
+        }
     }
 
     /// As `extract`, of a later round: most packets have just come out of one tunnel, and their headers are at hand.
@@ -116,7 +146,10 @@ impl Round<'_, '_> {
                         self.scratch.hash[i] = self.view.cache_hash(self.key(i as u16));
                     }
                 }
-                None => self.scratch.hash[i] = self.extract_any(exec, r, i, &mut tcp_flags),
+                None => {
+                    self.extract_any(exec, r, i, &mut tcp_flags);
+                    self.scratch.hash[i] = self.view.cache_hash(self.key(i as u16));
+                }
             }
         }
         self.scratch.tcp_flags = tcp_flags & TCP_FLAGS_WORD;
@@ -134,25 +167,15 @@ impl Round<'_, '_> {
         false
     }
 
-    /// The hashes of the first `n` packets, which the round left out in vain.
+    /// [`hash`](Self::hash) where it is rarer.
     #[inline(never)]
     pub(super) fn hash_all(&mut self, n: usize) {
-        for i in 0..n {
-            let hash = self.view.cache_hash(self.key(i as u16));
-            self.cache.view().prefetch(hash);
-            self.scratch.hash[i] = hash;
-        }
+        self.hash(n);
     }
 
     /// The parser for whatever is not the most frequent kind of packet.
     #[inline(never)]
-    fn extract_any<O: Observer>(
-        &mut self,
-        exec: &mut Running<'_, '_, O>,
-        r: u16,
-        at: usize,
-        tcp_flags: &mut u64,
-    ) -> u64 {
+    fn extract_any<O: Observer>(&mut self, exec: &mut Running<'_, '_, O>, r: u16, at: usize, tcp_flags: &mut u64) {
         let options = exec.settings.extract;
         let mut packet = exec.packet(r).take();
         self.scratch.plain &= packet.ext == 0;
@@ -166,13 +189,11 @@ impl Round<'_, '_> {
                 self.scratch.lines[at] = lines;
                 self.scratch.base[at] = self.scratch.more[at].lines()[0];
                 *tcp_flags |= self.scratch.base[at][3];
-                self.view.cache_hash(self.key(at as u16))
             }
             Err(reason) => {
                 self.scratch.lines[at] = 0;
                 self.scratch.base[at] = [u64::MAX; 8];
                 exec.end(r, Fate::Dropped(reason));
-                0
             }
         }
     }
