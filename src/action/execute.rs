@@ -274,10 +274,10 @@ impl Executor {
         true
     }
 
-    /// The tunnel port that packets wait to be taken out of.
+    /// The tunnel port that packets wait to be taken out of, and how many they are.
     #[inline(always)]
-    pub fn deferred_pops(&self) -> Option<u32> {
-        (!self.pops.is_empty()).then_some(self.pop_port)
+    pub fn deferred_pops(&self) -> Option<(u32, usize)> {
+        (!self.pops.is_empty()).then_some((self.pop_port, self.pops.len()))
     }
 
     /// Moves the packets that wait to be taken out of a tunnel to the front of `refs`; returns how many they are.

@@ -65,6 +65,14 @@ pub fn pop_usual(packet: &mut Packet, key: &mut FlowKey, kind: Kind, options: &O
     Some(lines)
 }
 
+/// As [`pop_usual`] for a packet whose outer headers, of `len` bytes, were found to be usual and are known.
+#[inline(always)]
+pub fn pop_known(packet: &mut Packet, len: usize, port: u32) {
+    let taken = crate::tunnel::take_off_usual(packet, len);
+    debug_assert!(taken, "the headers were looked at");
+    arrive(packet, port);
+}
+
 #[inline(always)]
 fn arrive(packet: &mut Packet, port: u32) {
     (packet.in_port, packet.recirc_id, packet.dp_hash, packet.skb_mark) = (port, 0, 0, 0);

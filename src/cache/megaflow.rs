@@ -143,6 +143,12 @@ impl<T> Entry<T> {
     pub fn mask(&self) -> &FlowMask {
         &self.mask.whole
     }
+
+    /// True if the flow's mask is `mask` itself.
+    #[inline(always)]
+    pub fn is_under(&self, mask: Option<&FlowMask>) -> bool {
+        mask.is_some_and(|mask| core::ptr::eq(mask, &self.mask.whole))
+    }
 }
 
 /// The flows under one mask.
@@ -279,6 +285,13 @@ impl<T: Send + Sync + 'static> Megaflows<T> {
     }
 }
 
+/// The hash of line `i`, which is not line 0, under `mask`.
+#[inline(always)]
+fn hash_of_line(hasher: &LineHasher, i: usize, line: &Line, mask: &Mask) -> u64 {
+    let mask = &mask.whole.0.lines()[i];
+    if i == TUNNEL { hasher.tunnel(line, mask) } else { hasher.line(line, mask) }
+}
+
 /// A reader's access for one burst.
 #[derive(Debug)]
 pub struct MegaflowView<'b, T> {
@@ -323,7 +336,7 @@ impl<'b, T> MegaflowView<'b, T> {
     pub fn cache_hashes(self, base: &[Line], beyond: &FlowKey, lines: LineSet, mut f: impl FnMut(usize, u64)) {
         let (union, hasher) = (self.union_of_first(base), self.hasher);
         let counting = union.lines & lines;
-        let of = |line: usize| hasher.line(&beyond.lines()[line], &union.whole.0.lines()[line]);
+        let of = |line: usize| hash_of_line(hasher, line, &beyond.lines()[line], union);
         match (counting & LINE_TUNNEL != 0, counting & LINE_FIRST_OPTIONS != 0) {
             (false, false) => base.iter().enumerate().for_each(|(i, line)| f(i, hasher.line(line, &union.base))),
             (true, false) | (false, true) => {
@@ -338,11 +351,26 @@ impl<'b, T> MegaflowView<'b, T> {
         }
     }
 
+    /// As [`cache_hashes`](Self::cache_hashes), of keys that differ in the lines behind line 0 too.
+    #[inline(always)]
+    pub fn cache_hashes_beyond(self, base: &[Line], beyond: &[FlowKey], lines: LineSet, mut f: impl FnMut(usize, u64)) {
+        let union = self.union_of_first(base);
+        let counting = union.lines & lines & !LINE_BASE;
+        for (i, (base, more)) in base.iter().zip(beyond).enumerate() {
+            if counting == LINE_TUNNEL {
+                let tunnel = hash_of_line(self.hasher, TUNNEL, &more.lines()[TUNNEL], union);
+                f(i, self.hasher.join(self.hasher.line(base, &union.base), tunnel));
+            } else {
+                f(i, self.cache_hash(PacketKey { base, lines, more }));
+            }
+        }
+    }
+
     #[inline(never)]
     fn cache_hash_further(self, union: &Mask, mut hash: u64, key: PacketKey<'_>) -> u64 {
         for i in 1..LINES {
             if union.lines & key.lines & 1 << i != 0 {
-                hash = self.hasher.further(hash, key.line(i), &union.whole.0.lines()[i]);
+                hash = self.hasher.join(hash, hash_of_line(self.hasher, i, key.line(i), union));
             }
         }
         hash
@@ -501,6 +529,11 @@ impl<'b, T> MegaflowView<'b, T> {
 }
 
 impl Mask {
+    /// All of it.
+    pub fn whole(&self) -> &FlowMask {
+        &self.whole
+    }
+
     fn new(whole: FlowMask) -> Self {
         Mask { base: whole.0.lines()[0], lines: whole.0.lines_used(), whole }
     }
@@ -515,7 +548,7 @@ impl Mask {
     fn hash_further(&self, hasher: &LineHasher, mut hash: u64, key: PacketKey<'_>) -> u64 {
         for i in 1..LINES {
             if self.lines & 1 << i != 0 {
-                hash = hasher.further(hash, key.line(i), &self.whole.0.lines()[i]);
+                hash = hasher.join(hash, hash_of_line(hasher, i, key.line(i), self));
             }
         }
         hash

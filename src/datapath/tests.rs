@@ -744,5 +744,6 @@ fn a_handler_may_use_the_datapath_when_it_is_dropped() {
     }
 }
 
+mod alike;
 mod segments;
 mod tunnels;

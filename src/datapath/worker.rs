@@ -79,6 +79,17 @@ impl Drop for Worker {
 }
 
 impl Worker {
+    /// Has the next burst tried as one that comes out of one tunnel as a whole.
+    #[cfg(test)]
+    pub(super) fn expect_pops(&mut self) {
+        self.scratch.pop_patience = 0;
+    }
+
+    #[cfg(test)]
+    pub(super) fn expects_pops(&self) -> bool {
+        self.scratch.pop_patience == 0
+    }
+
     pub(super) fn count_injected(&self) {
         self.counters.injected.add(1);
     }
@@ -223,11 +234,20 @@ impl Worker {
         }
         let view = shared.megaflows.view(&burst);
         let mut round = Round { view, cache, column, scratch, groups, missed, counters, level };
-        round.run::<O, true>(&mut exec, n, &burst);
-        let bytes = round.scratch.bytes;
-        if let Some(port) = exec.executor.deferred_pops() {
-            round.pop(&mut exec, port, &burst);
-        }
+        let bytes = match round.pop_alike(&mut exec, n, &burst) {
+            Some(bytes) => bytes,
+            // Not by a closure, which would be compiled for any CPU.
+            None => {
+                round.run::<O, true>(&mut exec, n, &burst);
+                let bytes = round.scratch.bytes;
+                let pops = exec.executor.deferred_pops();
+                round.learn_pops(pops.is_some_and(|(_, pops)| pops == n));
+                if let Some((port, _)) = pops {
+                    round.pop(&mut exec, port, &burst);
+                }
+                bytes
+            }
+        };
         round.rest(&mut exec, again, &burst);
         exec.flush();
         if O::ACTIVE {

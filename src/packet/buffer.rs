@@ -219,6 +219,21 @@ impl Packet {
         unsafe { core::slice::from_raw_parts_mut(self.buffer.as_ptr().add(self.offset as usize), self.len as usize) }
     }
 
+    /// The `n` bytes in front of the packet; `None` without so much headroom. They are what was last there: headers that were taken off, if so.
+    #[allow(unsafe_code)]
+    #[inline(always)]
+    pub fn bytes_before(&self, n: usize) -> Option<&[u8]> {
+        let start = self.headroom().checked_sub(n)?;
+        // SAFETY: `start + n` is the offset, which lies inside the buffer, all of which is valid, initialised and ours (see `data`).
+        Some(unsafe { core::slice::from_raw_parts(self.buffer.as_ptr().add(start), n) })
+    }
+
+    /// Asks the CPU to load the second line of the packet's bytes.
+    #[inline(always)]
+    pub fn prefetch_second(&self) {
+        crate::wire::simd::prefetch(self.buffer.as_ptr().wrapping_add(self.offset as usize + 64));
+    }
+
     /// Asks the CPU to load the first line of the packet's bytes.
     #[inline(always)]
     pub fn prefetch(&self) {

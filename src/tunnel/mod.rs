@@ -5,6 +5,7 @@
 //! | [`contract`] | what each kind says of its header, and what the others ask of it |
 //! | [`outer`] | the outer IP and UDP headers: checks, lengths, checksums |
 //! | [`template`] | ready-made outer headers; per packet only lengths, checksums, ports and sequence numbers are filled in |
+//! | [`alike`] | packets whose outer headers look like those of the packet before them |
 //! | [`ecn`] | congestion marks between inner and outer header (RFC 6040) |
 //! | [`vxlan`], [`geneve`], [`gre`], [`erspan`], [`gtpu`], [`srv6`] | one kind each |
 //! | [`behaviour`], [`endpoint`] | what the segments of SRv6 stand for, and what that does to a packet (RFC 8986 §4) |
@@ -13,6 +14,7 @@
 //!
 //! A kind is one file and one line in [`Kind`].
 
+pub mod alike;
 pub mod behaviour;
 pub mod contract;
 pub mod ecn;
@@ -28,6 +30,7 @@ pub mod table;
 pub mod template;
 pub mod vxlan;
 
+pub use alike::Alike;
 pub use behaviour::{Behaviour, Flavours};
 pub use contract::{Carrier, Kind, Opened, Options};
 pub use sequence::{Moment, Sequence, Sequences};
@@ -98,6 +101,30 @@ fn take_off(
 /// options of `key`; returned are these lines' bits. `None`, and the packet is unchanged, for all others, be they right or wrong.
 #[inline(always)]
 pub fn open_usual(packet: &mut Packet, key: &mut FlowKey, kind: Kind, options: &Options) -> Option<LineSet> {
+    let (at, end, lines) = look_usual(packet, key, kind, options)?;
+    // Usual too, so that a flow some of whose packets are marked stays in order.
+    if options.ecn && ecn::decapsulate(packet, at..end, None, key.tunnel.tos).is_err() {
+        return None;
+    }
+    packet.truncate(end);
+    take_off_usual(packet, at).then_some(lines)
+}
+
+/// Takes `len` bytes of headers off, behind which an Ethernet frame begins; false, and nothing is changed, if the packet is shorter.
+#[inline(always)]
+pub fn take_off_usual(packet: &mut Packet, len: usize) -> bool {
+    if !packet.pop_front(len) {
+        return false;
+    }
+    packet.flags.remove(PacketFlags::LAYER3);
+    packet.flags.remove(PacketFlags::RSS_VALID);
+    packet.flags.remove(PacketFlags::CHECKSUM_GOOD);
+    true
+}
+
+/// Checks what [`open_usual`] takes off. Returned are where the inner frame begins and ends, and the lines of `key` that were filled.
+#[inline(always)]
+fn look_usual(packet: &Packet, key: &mut FlowKey, kind: Kind, options: &Options) -> Option<(usize, usize, LineSet)> {
     let outer = outer::check_usual(packet, &mut key.tunnel)?;
     let bytes = packet.data().get(outer.at..outer.end)?;
     let (len, lines) = match kind {
@@ -105,18 +132,7 @@ pub fn open_usual(packet: &mut Packet, key: &mut FlowKey, kind: Kind, options: &
         Kind::Geneve => geneve::open_usual(bytes, options, key)?,
         _ => return None,
     };
-    // Usual too, so that a flow some of whose packets are marked stays in order.
-    if options.ecn && ecn::decapsulate(packet, outer.at + len..outer.end, None, key.tunnel.tos).is_err() {
-        return None;
-    }
-    packet.truncate(outer.end);
-    if !packet.pop_front(outer.at + len) {
-        return None;
-    }
-    packet.flags.remove(PacketFlags::LAYER3);
-    packet.flags.remove(PacketFlags::RSS_VALID);
-    packet.flags.remove(PacketFlags::CHECKSUM_GOOD);
-    Some(lines)
+    Some((outer.at + len, outer.end, lines))
 }
 
 #[cfg(all(test, not(loom)))]

@@ -54,10 +54,17 @@ pub(super) fn check_usual(packet: &Packet, tunnel: &mut TunnelLine) -> Option<Ou
     {
         return None;
     }
-    let line: &mut Line = zerocopy::transmute_mut!(tunnel);
-    *line =
-        [0, u64::from_ne_bytes(*h[26..].first_chunk()?), 0, 0, 0, 0, word_of(h[15], h[22], *h[34..].first_chunk()?), 0];
+    write_usual(h, tunnel);
     Some(Outer { at: AT, end: L4 + len })
+}
+
+/// What the headers that [`check_usual`] finds right say.
+#[inline(always)]
+pub(super) fn write_usual(h: &[u8; 42], tunnel: &mut TunnelLine) {
+    let addresses = [h[26], h[27], h[28], h[29], h[30], h[31], h[32], h[33]];
+    let ports = [h[34], h[35], h[36], h[37]];
+    let line: &mut Line = zerocopy::transmute_mut!(tunnel);
+    *line = [0, u64::from_ne_bytes(addresses), 0, 0, 0, 0, word_of(h[15], h[22], ports), 0];
 }
 
 /// The seventh word of a tunnel line: TOS, TTL, no flags yet, and both ports.

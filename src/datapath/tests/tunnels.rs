@@ -10,7 +10,7 @@ use crate::testing::checksums;
 use crate::tunnel::{Kind, Options, Tunnel, geneve, gre, gtpu, vxlan};
 
 /// The port that tunnels come out of.
-const TUNNEL: u32 = 9;
+pub(super) const TUNNEL: u32 = 9;
 
 /// Outer headers from 192.0.2.1 to 192.0.2.2 with identifier `id`; Geneve has an option.
 fn outer(kind: Kind, id: u32) -> Vec<u8> {
@@ -31,7 +31,7 @@ fn push(kind: Kind, id: u32) -> Action {
 }
 
 /// What `tnl_push` makes of `frame`.
-fn wrapped(kind: Kind, id: u32, frame: &[u8]) -> Vec<u8> {
+pub(super) fn wrapped(kind: Kind, id: u32, frame: &[u8]) -> Vec<u8> {
     let datapath = datapath();
     let mask = FlowMask::default();
     let actions = vec![push(kind, id), Action::Output(2)];
@@ -42,7 +42,7 @@ fn wrapped(kind: Kind, id: u32, frame: &[u8]) -> Vec<u8> {
 }
 
 /// A flow for packets that came out of the tunnel with identifier `id`.
-fn inside(datapath: &Datapath, id: u32, dport: Option<u16>, actions: Vec<Action>) {
+pub(super) fn inside(datapath: &Datapath, id: u32, dport: Option<u16>, actions: Vec<Action>) {
     let (mut key, mut mask) = on_dport(dport.unwrap_or(0));
     if dport.is_none() {
         mask.0.base.tp_dst.set(0);
@@ -282,7 +282,7 @@ fn packets_without_headroom_are_moved_to_be_pushed() {
 }
 
 /// A datapath that takes packets out of tunnels: in one pass, or, because of an action more, in two.
-fn popping(kind: Kind, two_passes: bool) -> Datapath {
+pub(super) fn popping(kind: Kind, two_passes: bool) -> Datapath {
     let datapath = datapath();
     datapath.tunnel_set(TUNNEL, Tunnel::new(kind, Options { ecn: true, ..Options::default() }));
     let mut list = vec![Action::TunnelPop(TUNNEL)];

@@ -1,5 +1,6 @@
 //! A round: one pass of a burst's packets over the stages, from keys to actions.
 
+mod alike;
 mod keys;
 mod pop;
 
@@ -16,6 +17,7 @@ use crate::flow::key::{LINE_BASE, LINE_OPTIONS, LINE_TUNNEL, Line, LineSet};
 use crate::packet::{DropReason, Fate};
 use crate::port::driver::{BURST_MAX, EXTRA_BASE};
 use crate::sync::qsbr::Burst;
+use crate::tunnel::Alike;
 use crate::wire::simd::Level;
 
 /// No flow: not looked up yet, or not found.
@@ -47,6 +49,13 @@ pub(super) struct Scratch {
     pub(super) bytes: u64,
     /// For how many rounds of one flow each it will not be tried whether all packets look alike. First rounds and later ones apart.
     patience: [u8; 2],
+    /// As `patience`, for whole bursts that come out of one tunnel.
+    pub(super) pop_patience: u8,
+    /// The outer headers of such a burst.
+    alike: Alike,
+    /// Only the first packet's lines are in `more`, and the others' look the same to all flows; what they are is told by the bytes in front
+    /// of the packets.
+    unwritten: bool,
     /// Lines 1 and up of the packets that have any.
     more: Box<[FlowKey; BURST_MAX]>,
 }
@@ -68,6 +77,9 @@ impl Scratch {
             longest: 0,
             bytes: 0,
             patience: [1; 2],
+            pop_patience: 1,
+            alike: Alike::default(),
+            unwritten: false,
             more: vec![FlowKey::default(); BURST_MAX].try_into().expect("as many as asked for"),
         }
     }
@@ -242,8 +254,10 @@ impl<'a, 'b> Round<'a, 'b> {
                 }
                 return;
             }
+        } else if !FIRST && self.scratch.unwritten {
+            self.exact::<true>(n);
         } else {
-            self.exact(n);
+            self.exact::<false>(n);
         }
         if O::ACTIVE {
             exec.outside.observer.stage(Stage::Exact);
@@ -298,6 +312,9 @@ impl<'a, 'b> Round<'a, 'b> {
     /// Gives `n` packets a place for their tunnel metadata. There are as many places as packets can be.
     #[inline(never)]
     fn keep<O: Observer>(&mut self, exec: &mut Running<'_, '_, O>, n: usize) {
+        if self.scratch.unwritten {
+            self.write_lines(exec.batch, n);
+        }
         for i in 0..n {
             let (r, lines) = (self.scratch.refs[i], self.scratch.lines[i]);
             let given = exec.give_tunnel(r, &self.scratch.more[i], lines);
@@ -346,9 +363,10 @@ impl<'a, 'b> Round<'a, 'b> {
         key
     }
 
-    /// Asks the exact-match cache; positions that it does not answer go to `missed`.
+    /// Asks the exact-match cache; positions that it does not answer go to `missed`. With `ALIKE`, lines 1 and up of the first packet are
+    /// those of all.
     #[inline(always)]
-    fn exact(&mut self, n: usize) {
+    fn exact<const ALIKE: bool>(&mut self, n: usize) {
         let (view, cache, cells) = (self.view, self.cache.view(), self.column.cells());
         let Scratch { base, lines, more, hash, flow, out, .. } = &mut *self.scratch;
         self.missed.clear();
@@ -358,14 +376,26 @@ impl<'a, 'b> Round<'a, 'b> {
         }
         // Counted are the rarer cases.
         let (mut misses, mut others) = (0, 0);
+        // As in `exact_once`, of a flow that is newer than the view it is not known whether all packets look alike to it.
+        let mut known = None;
+        let mut beyond = |found: &'b Entry<FlowValue>, i: usize| {
+            if !ALIKE {
+                return beyond_base(found, &base[i], lines[i], &more[i]);
+            }
+            if !found.is_under(known) {
+                if !view.knows_beyond_of(found, &base[i]) {
+                    return false;
+                }
+                known = Some(found.mask());
+            }
+            beyond_base(found, &base[i], lines[i], &more[0])
+        };
         for i in 0..n {
             let number = flow[i];
             // An ended packet has no lines, and no flow must match it, not even one that matches everything.
             let found = match view.flow(number) {
                 Some(found)
-                    if lines[i] != 0
-                        && found.matches_base(&base[i])
-                        && (found.is_base() || beyond_base(found, &base[i], lines[i], &more[i])) =>
+                    if lines[i] != 0 && found.matches_base(&base[i]) && (found.is_base() || beyond(found, i)) =>
                 {
                     found
                 }
