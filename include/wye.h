@@ -1293,15 +1293,17 @@ typedef struct wye_gateway_config {
      */
     uint32_t size;
     /**
-     * Stations known at a time, of all VLANs and VPCs; frames for others are flooded. Default 65,536.
+     * Stations known at a time, of all VLANs and VPCs; frames for others are flooded. Of half of them each VPC, and the VLANs together, have an even
+     * share for themselves. Default 65,536.
      */
     uint32_t stations_max;
     /**
-     * Stations known at a time on one port, or behind one other end of a tunnel. Default 16,384.
+     * Stations known at a time on one port, or behind one other end of a tunnel, of the VLANs and of each VPC. Default 16,384.
      */
     uint32_t stations_per_port_max;
     /**
-     * Frames per second that may be flooded from one port or other end; more are dropped: `storm`. `UINT32_MAX` for no limit. Default 10,000.
+     * Frames per second that may be flooded from one port or other end, those of each VPC apart; more are dropped: `storm`. `UINT32_MAX` for no
+     * limit. Default 10,000.
      */
     uint32_t flood_rate;
     /**
@@ -1472,6 +1474,14 @@ typedef struct wye_vpc_config {
      * Zero.
      */
     uint8_t reserved[2];
+    /**
+     * Stations known of it at a time; frames for others are flooded. Default 16,384.
+     */
+    uint32_t stations_max;
+    /**
+     * Flows installed for it at a time; beyond that its packets are looked at one by one. Default 65,536.
+     */
+    uint32_t flows_max;
 } wye_vpc_config;
 
 /**

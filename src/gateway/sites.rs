@@ -48,10 +48,14 @@ impl Drop for Site {
 
 impl Site {
     pub fn new(kind: Kind, addresses: &[&str], mac: [u8; 6]) -> Site {
-        let small = Config { flows_max: 4096, cache_entries: 256, pool_buffers: 512, ..Config::default() };
+        Site::with(4096, BridgeConfig::default(), kind, addresses, mac)
+    }
+
+    pub fn with(flows_max: u32, config: BridgeConfig, kind: Kind, addresses: &[&str], mac: [u8; 6]) -> Site {
+        let small = Config { flows_max, cache_entries: 256, pool_buffers: 512, ..Config::default() };
         let datapath = Datapath::new(small).unwrap();
         let underlay = Underlay::new(&datapath, UnderlayConfig::default());
-        let bridge = Bridge::attach_over(&datapath, BridgeConfig::default(), Some(Arc::clone(&underlay))).unwrap();
+        let bridge = Bridge::attach_over(&datapath, config, Some(Arc::clone(&underlay))).unwrap();
         for number in (1..=PORTS).chain([WAN]) {
             let name = format!("p{number}").into();
             datapath.port_add(PortEntry { number, name, packet_len_max: 9000, up: true }).unwrap();

@@ -1,6 +1,6 @@
 //! VPCs: networks that several gateways share over tunnels, each with the tunnels' identifier.
 
-use core::mem::{MaybeUninit, size_of};
+use core::mem::{MaybeUninit, offset_of};
 use std::net::{IpAddr, Ipv4Addr};
 
 use wye::gateway::underlay::Endpoint;
@@ -54,11 +54,15 @@ pub struct wye_vpc_config {
     pub dscp: u8,
     /// Zero.
     pub reserved: [u8; 2],
+    /// Stations known of it at a time; frames for others are flooded. Default 16,384.
+    pub stations_max: u32,
+    /// Flows installed for it at a time; beyond that its packets are looked at one by one. Default 65,536.
+    pub flows_max: u32,
 }
 
 // SAFETY: `repr(C)`, `size` first; integers.
 unsafe impl Sized_ for wye_vpc_config {
-    const FIRST: usize = size_of::<wye_vpc_config>();
+    const FIRST: usize = offset_of!(wye_vpc_config, stations_max);
     const NAME: &'static str = "wye_vpc_config";
 }
 
@@ -125,6 +129,8 @@ pub unsafe extern "C" fn wye_gateway_vpc_add(
             remotes_max: or(c.remotes_max as usize, default.remotes_max),
             suppress: !has(WYE_VPC_NO_SUPPRESS),
             bindings_max: or(c.bindings_max as usize, default.bindings_max),
+            stations_max: or(c.stations_max, default.stations_max),
+            flows_max: or(c.flows_max, default.flows_max),
             ..default
         })?)
     })

@@ -443,6 +443,8 @@ proptest! {
     }
 }
 
+mod limits;
+
 #[test]
 fn a_bridge_owns_what_it_was_given() {
     let network = two_sites(Kind::Vxlan, 4);
