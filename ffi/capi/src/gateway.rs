@@ -401,6 +401,9 @@ impl Gate {
             let state = format!("{:?}", neighbour.state).to_lowercase();
             lines.push(format!("neighbour {ip} port {port}{mac} {state} waiting {waiting}"));
         }
+        for path in self.underlay.paths() {
+            lines.push(format!("path {} mtu {}", path.remote, path.mtu));
+        }
         for vpc in self.bridge.vpcs() {
             let vni = vpc.config.vni;
             let (listener, bindings, stations, flows) = (vpc.config.listener, vpc.bindings, vpc.stations, vpc.flows);

@@ -19,7 +19,8 @@ use crate::underlay::{host, host_or_none, wye_address};
 pub const WYE_VPC_LEARN: u32 = 1;
 /// Questions for addresses (ARP, neighbour discovery) of stations that are known go to them as all others. Without it, they are answered here.
 pub const WYE_VPC_NO_SUPPRESS: u32 = 2;
-/// Outer packets that are too long are split. Without it, the sender of the inner packet is told, or that is split if it is IPv4 and may be.
+/// Outer packets that are too long are split. Without it, the sender of the inner packet is told, or that is split if it is IPv4 and may be. Only inner
+/// packets of IPv6 of up to 1280 bytes, and of IPv4 of up to 68, which every link carries, are sent in split outer ones in any case.
 pub const WYE_VPC_FRAGMENT: u32 = 4;
 /// Outer packets over IPv4 have a UDP checksum.
 pub const WYE_VPC_CHECKSUM: u32 = 8;

@@ -42,6 +42,14 @@ impl Underlay {
         }
     }
 
+    /// Tells the ways to `remote` again, as wide as they are now.
+    pub(super) fn tell_again(&self, state: &mut State, remote: IpAddr) {
+        let numbers = state.by_remote.get(&remote).into_iter().flatten();
+        let known: Vec<(u32, Option<[u8; 6]>)> =
+            numbers.filter_map(|number| Some((*number, Some(state.endpoints.get(number)?.told?)))).collect();
+        self.tell(state, known);
+    }
+
     /// Carries out what the neighbour cache wants done.
     pub(super) fn apply(&self, state: &mut State, events: Events) {
         for event in events {
@@ -118,7 +126,8 @@ impl State {
             let interface = self.interfaces.get(&hop.next.0)?;
             let header = outer(&target.config, interface.link(), mac, hop.source);
             let template = Template::new(target.config.kind, &header).ok()?.with_inherit(target.config.inherit);
-            Some(Way { template, out_port: interface.port, mtu: interface.mtu })
+            let mtu = interface.mtu.min(self.paths.mtu(target.config.remote));
+            Some(Way { template, out_port: interface.port, mtu })
         });
         if way.is_none() && target.told.is_none() {
             return None;

@@ -444,6 +444,7 @@ proptest! {
 }
 
 mod limits;
+mod mtu;
 
 #[test]
 fn a_bridge_owns_what_it_was_given() {
