@@ -489,7 +489,7 @@ impl Bridge {
             Place::Port(port) => Action::Output(port),
             Place::Remote(number) => Action::Encap { tunnel: number, id: Some(vni.number()) },
         };
-        let is_sent = datapath.inject(&reply, u32::MAX, &[back]).is_ok();
+        let is_sent = datapath.inject_spare(&reply, u32::MAX, &[back]).is_ok();
         stats.answered_for += u64::from(is_sent);
         is_sent
     }
@@ -510,7 +510,7 @@ impl Bridge {
         }
         let link = Link { src: key.eth_dst, vlan: member.map(VlanId::number) };
         let frame = [&link.header(key.eth_src, key.eth_type.get())[..], error].concat();
-        let is_sent = datapath.inject(&frame, u32::MAX, &[Action::Output(key.in_port)]).is_ok();
+        let is_sent = datapath.inject_spare(&frame, u32::MAX, &[Action::Output(key.in_port)]).is_ok();
         state.stats.told_too_big += u64::from(is_sent);
         is_sent
     }

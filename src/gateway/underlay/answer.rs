@@ -80,7 +80,7 @@ impl Underlay {
         }
         match messages::echo_reply(interface.link(), key.eth_src, bytes) {
             Some(reply) => {
-                let is_sent = self.send(&mut state.stats, key.in_port, &reply);
+                let is_sent = self.forward(&mut state.stats, &reply, u32::MAX, &[Action::Output(key.in_port)]);
                 state.stats.echoes += u64::from(is_sent);
                 Answer::Consumed
             }
@@ -195,7 +195,7 @@ impl Underlay {
                 self.tell(state, [(packet.tunnel, Some(mac))]);
                 let encap = [Action::Encap { tunnel: packet.tunnel, id: packet.id }];
                 let (bytes, in_port) = (packet.packet.data(), packet.packet.in_port);
-                let is_sent = self.inject(&mut state.stats, bytes, in_port, &encap);
+                let is_sent = self.forward(&mut state.stats, bytes, in_port, &encap);
                 if is_sent { Answer::Consumed } else { Answer::Drop(DropReason::Unresolved) }
             }
             // It does not answer, or too many wait; an older packet that gave way is counted there.
@@ -241,7 +241,8 @@ impl Underlay {
         let encap = [Action::Encap { tunnel: packet.tunnel, id: packet.id }];
         let in_port = packet.packet.in_port;
         let state = &mut *lock(&self.state);
-        let all_sent = parts.iter().all(|part| self.inject(&mut state.stats, &[front, part].concat(), in_port, &encap));
+        let all_sent =
+            parts.iter().all(|part| self.forward(&mut state.stats, &[front, part].concat(), in_port, &encap));
         state.stats.fragmented += u64::from(all_sent);
         if all_sent { Answer::Consumed } else { too_big }
     }
@@ -277,7 +278,8 @@ impl Underlay {
         }
         let (front, outer) = bytes.split_at(l3);
         let Some(parts) = fragment::fragments(outer, mtu, state.fragment_id) else { return false };
-        let all_sent = parts.iter().all(|part| self.send(&mut state.stats, port, &[front, part].concat()));
+        let out = [Action::Output(port)];
+        let all_sent = parts.iter().all(|part| self.forward(&mut state.stats, &[front, part].concat(), u32::MAX, &out));
         state.stats.fragmented += u64::from(all_sent);
         all_sent
     }

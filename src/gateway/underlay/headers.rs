@@ -100,19 +100,25 @@ impl Underlay {
     /// A packet that waited goes on.
     pub(super) fn release(&self, stats: &mut UnderlayStats, waiter: &Waiter) {
         let encap = [Action::Encap { tunnel: waiter.tunnel, id: waiter.id }];
-        if self.inject(stats, &waiter.bytes, waiter.in_port, &encap) {
+        if self.forward(stats, &waiter.bytes, waiter.in_port, &encap) {
             stats.released += 1;
         }
     }
 
-    /// Sends a frame of our own; false if there was no room for it.
+    /// Sends a message of ARP or neighbour discovery; false if there was no room for it.
     pub(super) fn send(&self, stats: &mut UnderlayStats, port: u32, frame: &[u8]) -> bool {
-        self.inject(stats, frame, u32::MAX, &[Action::Output(port)])
+        let datapath = self.datapath.upgrade();
+        let is_sent =
+            datapath.is_some_and(|datapath| datapath.inject(frame, u32::MAX, &[Action::Output(port)]).is_ok());
+        stats.unsent += u64::from(!is_sent);
+        is_sent
     }
 
-    pub(super) fn inject(&self, stats: &mut UnderlayStats, bytes: &[u8], in_port: u32, actions: &[Action]) -> bool {
+    /// Sends what others caused, and of which there may be any amount: it does not take the places of what [`Underlay::send`] sends, without which
+    /// no tunnel has a way.
+    pub(super) fn forward(&self, stats: &mut UnderlayStats, bytes: &[u8], in_port: u32, actions: &[Action]) -> bool {
         let datapath = self.datapath.upgrade();
-        let is_sent = datapath.is_some_and(|datapath| datapath.inject(bytes, in_port, actions).is_ok());
+        let is_sent = datapath.is_some_and(|datapath| datapath.inject_spare(bytes, in_port, actions).is_ok());
         stats.unsent += u64::from(!is_sent);
         is_sent
     }

@@ -8,7 +8,8 @@ const B: u32 = 5002;
 
 /// Two sites whose VPCs A and B share port 2, by the tags 100 and 200, and the tunnel; ports 1 and 3 are of one of them each.
 fn sharing(flows_max: u32, bridge: &BridgeConfig, of_a: impl Fn(VpcConfig) -> VpcConfig) -> Network {
-    let site = |at| Site::with(flows_max, bridge.clone(), Kind::Vxlan, &[&format!("192.0.2.{at}/24")], wan_mac(at));
+    let datapath = || crate::datapath::Config { flows_max, ..Site::small() };
+    let site = |at| Site::with(datapath(), bridge.clone(), Kind::Vxlan, &[&format!("192.0.2.{at}/24")], wan_mac(at));
     let sites: Vec<Site> = (1..=2).map(site).collect();
     for (at, site) in sites.iter().enumerate() {
         let config = VpcConfig::new(Vni::new(A).unwrap(), site.listener, Endpoint::new(Kind::Vxlan, any()));
@@ -205,4 +206,36 @@ fn limits_that_cannot_be_are_refused_by_their_names() {
     let good = VpcConfig { vni: Vni::new(9).unwrap(), ..network.sites[0].bridge.vpcs()[0].config.clone() };
     let error = network.sites[0].bridge.vpc_add(good).unwrap_err();
     assert_eq!(error, VpcError::NoShare("flows_max", 7));
+}
+
+#[test]
+fn a_flood_of_answers_and_errors_does_not_displace_what_the_underlay_says() {
+    let few = crate::datapath::Config { upcalls_max: 16, ..Site::small() };
+    let sites = [Site::with(few, BridgeConfig::default(), Kind::Vxlan, &["192.0.2.1/24"], wan_mac(1))];
+    let vni = sites[0].vpc(A, &[(1, None), (2, None)], &[address(4, 2)]);
+    let mut network = Network::new(sites.into());
+    let (site, now) = (&mut network.sites[0], network.now);
+    site.underlay.neighbour_set((WAN, address(4, 2)), wan_mac(2), now).unwrap();
+    site.bridge.vpc_proxy_set(vni, [10, 0, 0, 254].into(), Some(mac(0xfe))).unwrap();
+    let ask = Frame::new().eth(BROADCAST, mac(1)).arp(1, mac(1), [10, 0, 0, 1], [0; 6], [10, 0, 0, 254]).build();
+    let underlay_asks = Frame::new().eth(BROADCAST, wan_mac(2));
+    let underlay_asks = underlay_asks.arp(1, wan_mac(2), [192, 0, 2, 2], [0; 6], [192, 0, 2, 1]).build();
+    let ping = Frame::new().eth(wan_mac(1), wan_mac(2)).ipv4([192, 0, 2, 2], [192, 0, 2, 1]).icmp(8, 0, 1).build();
+    // All in one burst, before which nothing waits and during which nothing leaves.
+    let mut frames = vec![(1, ask); 100];
+    frames.extend(vec![(WAN, ping); 10]);
+    frames.push((WAN, underlay_asks));
+    let sent = site.send_burst(&frames, now);
+    // Half of the 16 places, and the rest of the questions is flooded; pings are others' as well.
+    let bridge = site.bridge.stats();
+    assert_eq!((bridge.answered_for, bridge.flooded), (8, 92));
+    let underlay = site.underlay.stats();
+    assert_eq!((underlay.answered, underlay.echoes, underlay.unsent), (1, 0, 10));
+    let answer = messages::arp_reply(
+        Link { src: wan_mac(1), vlan: None },
+        (wan_mac(1), [192, 0, 2, 1].into()),
+        (wan_mac(2), [192, 0, 2, 2].into()),
+    );
+    assert_eq!(sent.iter().filter(|(_, frame)| *frame == answer).count(), 1);
+    assert_eq!(sent.len(), 2 * 92 + 8 + 1);
 }

@@ -214,7 +214,10 @@ fn ipv4_of_68_bytes_gets_through_any_tunnel_and_less_is_told_to_nobody() {
     // What may be split is, and those of its pieces that do not fit are carried in pieces; only the last one fits.
     network.crossed.clear();
     let got = network.send(0, 1, &udp(mac(1), mac(2), 100));
-    assert_eq!(got.iter().map(|(site, port, frame)| (*site, *port, frame.len())).collect::<Vec<_>>(), [(1, 1, 14 + 32)]);
+    assert_eq!(
+        got.iter().map(|(site, port, frame)| (*site, *port, frame.len())).collect::<Vec<_>>(),
+        [(1, 1, 14 + 32)]
+    );
     assert_eq!(network.crossed.len(), 2 * 2 + 1);
     assert!(network.crossed.iter().all(|(_, frame)| frame.len() <= 114));
     let stats = network.sites[0].underlay.stats();
