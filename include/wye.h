@@ -333,7 +333,8 @@
 #define WYE_VPC_NO_SUPPRESS 2
 
 /**
- * Outer packets that are too long are split. Without it, the sender of the inner packet is told, or that is split if it is IPv4 and may be.
+ * Outer packets that are too long are split. Without it, the sender of the inner packet is told, or that is split if it is IPv4 and may be. Only inner
+ * packets of IPv6 of up to 1280 bytes, and of IPv4 of up to 68, which every link carries, are sent in split outer ones in any case.
  */
 #define WYE_VPC_FRAGMENT 4
 
@@ -2390,8 +2391,8 @@ wye_status wye_gateway_listen(const struct wye_gateway *gateway,
 /**
  * Adds a VPC, without ports and without other ends.
  *
- * Any thread, also from a callback. `WYE_E_EXISTS`, `WYE_E_NOT_FOUND` without the listener, `WYE_E_INVALID` (names the field), `WYE_E_UNSUPPORTED`,
- * `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ * Any thread, also from a callback. Takes the control lock. `WYE_E_EXISTS`, `WYE_E_NOT_FOUND` without the listener, `WYE_E_FULL` if the stations or
+ * flows of all VPCs have no share for another, `WYE_E_INVALID` (names the field), `WYE_E_UNSUPPORTED`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
  *
  * Precondition:
  * `config` is NULL or a struct of the size that its first field says.

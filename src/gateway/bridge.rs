@@ -10,7 +10,7 @@
 //! where that limit is turned off, frames for groups, which no station ever owns, get a flow.
 //!
 //! *Limits.* What frames of a VPC cause is counted for that VPC alone: stations, floods and answers per port or other end, and the VPC's stations
-//! and flows. Of the bounds for all together each VPC has a share that the others cannot take, see [`shares`]. The VLANs are one party in this.
+//! and flows. Of the bounds for all together each VPC has a share that the others cannot take, see `shares`. The VLANs are one party in this.
 //!
 //! *Ages.* A station was last seen when a packet of it came, whether it missed or hit a flow. The bridge asks the flows only when a
 //! station seems to be too old, so upkeep costs little.

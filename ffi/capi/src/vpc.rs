@@ -73,8 +73,8 @@ fn vni_of(number: u32) -> Outcome<Vni> {
 
 /// Adds a VPC, without ports and without other ends.
 ///
-/// Any thread, also from a callback. `WYE_E_EXISTS`, `WYE_E_NOT_FOUND` without the listener, `WYE_E_INVALID` (names the field), `WYE_E_UNSUPPORTED`,
-/// `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+/// Any thread, also from a callback. Takes the control lock. `WYE_E_EXISTS`, `WYE_E_NOT_FOUND` without the listener, `WYE_E_FULL` if the stations or
+/// flows of all VPCs have no share for another, `WYE_E_INVALID` (names the field), `WYE_E_UNSUPPORTED`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
 ///
 /// # Safety
 /// `config` is NULL or a struct of the size that its first field says.
