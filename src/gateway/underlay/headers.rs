@@ -69,6 +69,28 @@ impl Underlay {
         }
     }
 
+    /// Interfaces whose port is up and was not.
+    pub(super) fn come_up(&self, state: &mut State) -> Vec<u32> {
+        let Some(datapath) = self.datapath.upgrade() else { return Vec::new() };
+        let ports = datapath.ports();
+        let State { interfaces, down, .. } = state;
+        let mut has_come_up = |port: &u32| {
+            if ports.get(*port).is_some_and(|entry| entry.up) {
+                return down.remove(port);
+            }
+            down.insert(*port);
+            false
+        };
+        interfaces.keys().copied().filter(|port| has_come_up(port)).collect()
+    }
+
+    /// Announces our addresses now and a little later.
+    pub(super) fn announce_twice(&self, state: &mut State, port: u32, now: Nanos) {
+        self.announce(state, port);
+        state.announcements.retain(|(_, other)| *other != port);
+        state.announcements.push((now + ANNOUNCE_AGAIN_NS, port));
+    }
+
     /// Tells all on the link where our addresses are: gratuitous ARP, unsolicited advertisements.
     pub(super) fn announce(&self, state: &mut State, port: u32) {
         let Some(interface) = state.interfaces.get(&port) else { return };

@@ -238,6 +238,8 @@ struct State {
     paths: Paths,
     stats: UnderlayStats,
     swept_at: Nanos,
+    /// Interfaces whose port was not up when it was last looked at.
+    down: BTreeSet<u32>,
     /// Interfaces whose addresses are to be announced again, and when.
     announcements: Vec<(Nanos, u32)>,
     /// Identifies the fragments of one packet.
@@ -272,6 +274,7 @@ impl Underlay {
             paths: Paths::default(),
             stats: UnderlayStats::default(),
             swept_at: Nanos(0),
+            down: BTreeSet::new(),
             announcements: Vec::new(),
             fragment_id: 1,
         };
@@ -320,9 +323,7 @@ impl Underlay {
         if state.interfaces.insert(port, interface).is_some() {
             self.forget_pops(port);
         }
-        self.announce(state, port);
-        state.announcements.retain(|(_, other)| *other != port);
-        state.announcements.push((now + ANNOUNCE_AGAIN_NS, port));
+        self.announce_twice(state, port, now);
         self.look_up_all(state, now);
         Ok(())
     }
@@ -335,6 +336,7 @@ impl Underlay {
         let state = &mut *lock(&self.state);
         state.interfaces.remove(&port).ok_or(UnderlayError::NotFound("interface"))?;
         self.forget_pops(port);
+        state.down.remove(&port);
         state.routes.remove_port(port);
         state.stats.lost += state.neighbours.forget_port(port) as u64;
         self.look_up_all(state, now);
@@ -542,6 +544,7 @@ impl Underlay {
             state.neighbours.forget_port(port);
         }
         state.routes = Routes::default();
+        state.down.clear();
         state.announcements.clear();
         state.listeners.clear();
         state.by_hop.clear();
@@ -561,10 +564,15 @@ impl Underlay {
         UnderlayStats { neighbours: state.neighbours.stats, ..state.stats }
     }
 
-    /// Asks neighbours again, and keeps those fresh that endpoints need. Call it several times a second.
+    /// Asks neighbours again, and keeps those fresh that endpoints need. Where a port has come up, what was sent before may be lost: addresses are
+    /// announced, and neighbours asked for, anew. Call it several times a second.
     pub fn upkeep(&self, now: Nanos) {
         let state = &mut *lock(&self.state);
         let mut events = Events::new();
+        for port in self.come_up(state) {
+            self.announce_twice(state, port, now);
+            state.neighbours.ask_again(port, now, &mut |event| events.push(event));
+        }
         if now.since(state.swept_at) >= SWEEP_NS {
             state.swept_at = now;
             let hops: Vec<NeighbourKey> = state.by_hop.keys().copied().collect();
