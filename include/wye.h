@@ -333,7 +333,8 @@
 #define WYE_VPC_NO_SUPPRESS 2
 
 /**
- * Outer packets that are too long are split. Without it, the sender of the inner packet is told, or that is split if it is IPv4 and may be.
+ * Outer packets that are too long are split. Without it, the sender of the inner packet is told, or that is split if it is IPv4 and may be. Only inner
+ * packets of IPv6 of up to 1280 bytes, and of IPv4 of up to 68, which every link carries, are sent in split outer ones in any case.
  */
 #define WYE_VPC_FRAGMENT 4
 
@@ -1293,15 +1294,17 @@ typedef struct wye_gateway_config {
      */
     uint32_t size;
     /**
-     * Stations known at a time, of all VLANs and VPCs; frames for others are flooded. Default 65,536.
+     * Stations known at a time, of all VLANs and VPCs; frames for others are flooded. Of half of them each VPC, and the VLANs together, have an even
+     * share for themselves. Default 65,536.
      */
     uint32_t stations_max;
     /**
-     * Stations known at a time on one port, or behind one other end of a tunnel. Default 16,384.
+     * Stations known at a time on one port, or behind one other end of a tunnel, of the VLANs and of each VPC. Default 16,384.
      */
     uint32_t stations_per_port_max;
     /**
-     * Frames per second that may be flooded from one port or other end; more are dropped: `storm`. `UINT32_MAX` for no limit. Default 10,000.
+     * Frames per second that may be flooded from one port or other end, those of each VPC apart; more are dropped: `storm`. `UINT32_MAX` for no
+     * limit. Default 10,000.
      */
     uint32_t flood_rate;
     /**
@@ -1472,6 +1475,14 @@ typedef struct wye_vpc_config {
      * Zero.
      */
     uint8_t reserved[2];
+    /**
+     * Stations known of it at a time; frames for others are flooded. Default 16,384.
+     */
+    uint32_t stations_max;
+    /**
+     * Flows installed for it at a time; beyond that its packets are looked at one by one. Default 65,536.
+     */
+    uint32_t flows_max;
 } wye_vpc_config;
 
 /**
@@ -2380,8 +2391,8 @@ wye_status wye_gateway_listen(const struct wye_gateway *gateway,
 /**
  * Adds a VPC, without ports and without other ends.
  *
- * Any thread, also from a callback. `WYE_E_EXISTS`, `WYE_E_NOT_FOUND` without the listener, `WYE_E_INVALID` (names the field), `WYE_E_UNSUPPORTED`,
- * `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+ * Any thread, also from a callback. Takes the control lock. `WYE_E_EXISTS`, `WYE_E_NOT_FOUND` without the listener, `WYE_E_FULL` if the stations or
+ * flows of all VPCs have no share for another, `WYE_E_INVALID` (names the field), `WYE_E_UNSUPPORTED`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
  *
  * Precondition:
  * `config` is NULL or a struct of the size that its first field says.

@@ -29,7 +29,7 @@ pub enum InjectError {
     /// The pool has no buffer, or none that is large enough.
     #[error("no packet buffer for {0} bytes")]
     NoBuffer(usize),
-    /// As many packets as upcalls may wait are waiting already.
+    /// As many packets as upcalls may wait are waiting already; half as many, of [`Datapath::inject_spare`]'s.
     #[error("too many packets wait to be carried")]
     Full,
     /// The actions cannot be carried out.
@@ -57,6 +57,19 @@ impl Datapath {
             wake();
         }
         Ok(())
+    }
+
+    /// As [`Datapath::inject`], for packets that others cause and could cause without end. It leaves half of the places, and half of the pool's
+    /// buffers, to [`Datapath::inject`]: about so, since threads that inject at once do not wait for one another.
+    ///
+    /// # Errors
+    /// See [`InjectError`].
+    pub fn inject_spare(&self, bytes: &[u8], in_port: u32, actions: &[Action]) -> Result<(), InjectError> {
+        let places = self.shared.injected.capacity().min(self.shared.pool.capacity());
+        if self.injected_waiting() >= places / 2 {
+            return Err(InjectError::Full);
+        }
+        self.inject(bytes, in_port, actions)
     }
 
     /// Injected packets that no worker has carried yet.

@@ -9,6 +9,9 @@
 //! miss each time: a cached flood would outlive the learning of its destination. They are limited per ingress port (`storm`). Only
 //! where that limit is turned off, frames for groups, which no station ever owns, get a flow.
 //!
+//! *Limits.* What frames of a VPC cause is counted for that VPC alone: stations, floods and answers per port or other end, and the VPC's stations
+//! and flows. Of the bounds for all together each VPC has a share that the others cannot take, see `shares`. The VLANs are one party in this.
+//!
 //! *Ages.* A station was last seen when a packet of it came, whether it missed or hit a flow. The bridge asks the flows only when a
 //! station seems to be too old, so upkeep costs little.
 
@@ -17,6 +20,7 @@ use std::sync::Arc;
 
 use ahash::{AHashMap, AHashSet};
 
+use self::shares::{Party, Shares};
 use self::vpc::Vpc;
 use super::domain::{Domain, Place, Vni};
 use super::underlay::{Endpoint, Underlay};
@@ -37,11 +41,12 @@ use crate::wire::ethernet;
 pub struct BridgeConfig {
     /// A station is forgotten after this many ns without a packet.
     pub aging_ns: u64,
-    /// Stations known at a time, over all ports. Further ones are not learned, and frames for them are flooded.
+    /// Stations known at a time, over all ports. Further ones are not learned, and frames for them are flooded. Of half of them each VPC, and the
+    /// VLANs together, have an even share for themselves.
     pub stations_max: u32,
-    /// Stations known at a time on one port.
+    /// Stations known at a time on one port, of the VLANs and of each VPC; the same for other ends of tunnels.
     pub stations_per_port_max: u32,
-    /// Frames per second that may be flooded from one ingress port; the others are dropped (`storm`). 0 = no limit.
+    /// Frames per second that may be flooded from one ingress port, those of each VPC apart; the others are dropped (`storm`). 0 = no limit.
     pub flood_rate: u32,
     /// Frames that may be flooded at once after a pause; at least 1.
     pub flood_burst: u32,
@@ -97,7 +102,7 @@ pub struct BridgeStats {
     pub storm_dropped: u64,
     /// Flows installed.
     pub flows_installed: u64,
-    /// Flows that the datapath had no room for; their frames went on.
+    /// Flows that the datapath, or their VPC's limit, had no room for; their frames went on.
     pub flows_refused: u64,
     /// Other ends of tunnels that were learned from their packets.
     pub remotes_learned: u64,
@@ -138,7 +143,7 @@ struct FlowOf {
     dst: Option<StationKey>,
 }
 
-/// What is counted per port and per other end of a tunnel.
+/// What is counted per port and per other end of a tunnel, of the VLANs and of each VPC.
 #[derive(Debug, Default)]
 struct Tally {
     stations: u32,
@@ -178,7 +183,9 @@ struct State {
     vpcs: BTreeMap<Vni, Vpc>,
     /// Other ends of tunnels: the number of each, and how many VPCs need it.
     endpoints: AHashMap<Endpoint, (u32, usize)>,
-    tallies: AHashMap<Place, Tally>,
+    tallies: AHashMap<(Party, Place), Tally>,
+    station_shares: Shares,
+    flow_shares: Shares,
     segments: u32,
     stations: AHashMap<StationKey, Station>,
     flows: AHashMap<u128, FlowOf>,
@@ -202,6 +209,8 @@ pub struct Bridge {
 const SWEEP_NS: u64 = 1_000_000_000;
 /// Flows that one upkeep looks at.
 const UPKEEP_FLOWS: u32 = 65_536;
+/// The bridge leaves the datapath the so many-th part of its flows, if it has an underlay.
+const FLOWS_KEPT: u32 = 16;
 
 impl Bridge {
     /// Makes a bridge and sets it as the upcall handler of `datapath`. It forwards nothing until ports are set.
@@ -238,7 +247,15 @@ impl Bridge {
         if datapath.config().vlan_depth == 0 {
             return Err(BridgeError::VlanDepth);
         }
-        Ok(Arc::new(Bridge { config, datapath: datapath.downgrade(), underlay, state: Mutex::default() }))
+        let flows_max = datapath.config().flows_max;
+        // The flows that take packets out of tunnels must find room as well.
+        let kept = if underlay.is_some() { flows_max / FLOWS_KEPT } else { 0 };
+        let state = State {
+            station_shares: Shares::new(config.stations_max),
+            flow_shares: Shares::new(flows_max - kept),
+            ..State::default()
+        };
+        Ok(Arc::new(Bridge { config, datapath: datapath.downgrade(), underlay, state: Mutex::new(state) }))
     }
 
     /// True if packets that come in on this port are for the bridge to judge: it is a port of a VLAN or of a VPC, an interface of the underlay, or
@@ -268,7 +285,6 @@ impl Bridge {
         }
         self.forget_port(&mut state, number);
         state.ports.insert(number, vlans);
-        state.tallies.insert(Place::Port(number), Tally::default());
         Ok(())
     }
 
@@ -377,7 +393,7 @@ impl Bridge {
         let datapath = self.datapath.upgrade();
         state.remove_all_flows(datapath.as_ref());
         state.forget_place(Place::Port(number), datapath.as_ref());
-        state.tallies.remove(&Place::Port(number));
+        state.tallies.retain(|(_, place), _| *place != Place::Port(number));
     }
 
     /// Decides about a packet, and installs its flow if it may have one.
@@ -418,7 +434,7 @@ impl Bridge {
             return Err(DropReason::NoDestination);
         }
         if target.is_none() {
-            if !self.may_flood(state, source.place, miss.now) {
+            if !self.may_flood(state, (source.domain.into(), source.place), miss.now) {
                 state.stats.storm_dropped += 1;
                 return Err(DropReason::Storm);
             }
@@ -463,8 +479,9 @@ impl Bridge {
             return true;
         }
         let is_move = state.stations.contains_key(&src);
-        let in_place = state.tallies.get(&place).map_or(0, |tally| tally.stations);
-        let is_full = !is_move && state.stations.len() >= self.config.stations_max as usize;
+        let party = Party::from(src.0);
+        let in_place = state.tallies.get(&(party, place)).map_or(0, |tally| tally.stations);
+        let is_full = !is_move && !state.station_shares.has_room(party);
         if is_full || in_place >= self.config.stations_per_port_max {
             state.stats.learn_refused += 1;
             return false;
@@ -476,16 +493,17 @@ impl Bridge {
             state.stats.learned += 1;
         }
         state.stations.insert(src, Station { place, seen: now, flows: AHashSet::new() });
-        state.tallies.entry(place).or_default().stations += 1;
+        state.tallies.entry((party, place)).or_default().stations += 1;
+        state.station_shares.take(party);
         true
     }
 
-    /// Takes one frame out of the place's bucket.
-    fn may_flood(&self, state: &mut State, place: Place, now: Nanos) -> bool {
+    /// Takes one frame out of the bucket of whose it is, where it came from.
+    fn may_flood(&self, state: &mut State, whose: (Party, Place), now: Nanos) -> bool {
         if self.config.flood_rate == 0 {
             return true;
         }
-        let tally = state.tallies.entry(place).or_default();
+        let tally = state.tallies.entry(whose).or_default();
         let each = 1_000_000_000 / u64::from(self.config.flood_rate).min(1_000_000_000);
         take_one(&mut tally.flood_full_at, now, each, self.config.flood_burst.max(1).into())
     }
@@ -499,6 +517,11 @@ impl Bridge {
         of: FlowOf,
         actions: Actions,
     ) {
+        let party = Party::from(of.src.0);
+        if !state.flows.contains_key(&ufid) && !state.flow_shares.has_room(party) {
+            state.stats.flows_refused += 1;
+            return;
+        }
         let put = FlowPut {
             ufid: Some(ufid),
             // There may be a flow of this number that somebody else removed and the bridge still remembers, or the other way round.
@@ -512,7 +535,10 @@ impl Bridge {
             return;
         }
         state.stats.flows_installed += 1;
-        state.flows.insert(ufid, of);
+        if let Some(old) = state.flows.insert(ufid, of) {
+            state.flow_shares.give(old.src.0.into());
+        }
+        state.flow_shares.take(party);
         for station in [Some(of.src), of.dst].into_iter().flatten() {
             if let Some(station) = state.stations.get_mut(&station) {
                 station.flows.insert(ufid);
@@ -582,7 +608,9 @@ impl State {
 
     fn forget(&mut self, key: &StationKey, datapath: Option<&Datapath>) {
         let Some(station) = self.stations.remove(key) else { return };
-        if let Some(tally) = self.tallies.get_mut(&station.place) {
+        let party = Party::from(key.0);
+        self.station_shares.give(party);
+        if let Some(tally) = self.tallies.get_mut(&(party, station.place)) {
             tally.stations -= 1;
         }
         station.flows.into_iter().for_each(|ufid| self.remove_flow(ufid, datapath));
@@ -608,6 +636,7 @@ impl State {
     /// A flow is no longer in the datapath; `used` is when its last packet came.
     fn flow_gone(&mut self, ufid: u128, used: Option<Nanos>) {
         let Some(of) = self.flows.remove(&ufid) else { return };
+        self.flow_shares.give(of.src.0.into());
         for station in [Some(of.src), of.dst].into_iter().flatten() {
             if let Some(station) = self.stations.get_mut(&station) {
                 station.flows.remove(&ufid);
@@ -665,6 +694,7 @@ fn ufid(key: &BaseLine, tag: Tag, segment: Option<u32>) -> u128 {
     }
 }
 
+mod shares;
 mod vpc;
 
 pub use vpc::{VpcConfig, VpcError, VpcInfo};

@@ -527,6 +527,19 @@ mod tests {
     }
 
     #[test]
+    fn a_vpc_has_limits_of_its_own() {
+        let head = format!("{PORT}address = ['192.0.2.1/24']\n[[vpc]]\nvni = 7\n");
+        let limits = |text: &str| {
+            let config = &parse(&format!("{head}{text}")).unwrap().vpcs[0].config;
+            (config.stations_max, config.flows_max)
+        };
+        assert_eq!(limits("stations_max = 5\nflows_max = 6\n"), (5, 6));
+        assert_eq!(limits(""), (16_384, 65_536));
+        refused(&format!("{head}stations_max = 0\n"), 7, &["stations_max = 0", "1 to 4194304"]);
+        refused(&format!("{head}flows_max = 67108865\n"), 7, &["flows_max = 67108865", "1 to 67108864"]);
+    }
+
+    #[test]
     fn little_is_needed() {
         let config = parse(PORT).unwrap();
         let workers = WorkersConfig { count: 1, cores: vec![], burst: 32, busy_poll: false, exchange: 1024 };

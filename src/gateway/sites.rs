@@ -48,10 +48,18 @@ impl Drop for Site {
 
 impl Site {
     pub fn new(kind: Kind, addresses: &[&str], mac: [u8; 6]) -> Site {
-        let small = Config { flows_max: 4096, cache_entries: 256, pool_buffers: 512, ..Config::default() };
-        let datapath = Datapath::new(small).unwrap();
+        Site::with(Site::small(), BridgeConfig::default(), kind, addresses, mac)
+    }
+
+    /// What a test needs of a datapath.
+    pub fn small() -> Config {
+        Config { flows_max: 4096, cache_entries: 256, pool_buffers: 512, ..Config::default() }
+    }
+
+    pub fn with(datapath: Config, config: BridgeConfig, kind: Kind, addresses: &[&str], mac: [u8; 6]) -> Site {
+        let datapath = Datapath::new(datapath).unwrap();
         let underlay = Underlay::new(&datapath, UnderlayConfig::default());
-        let bridge = Bridge::attach_over(&datapath, BridgeConfig::default(), Some(Arc::clone(&underlay))).unwrap();
+        let bridge = Bridge::attach_over(&datapath, config, Some(Arc::clone(&underlay))).unwrap();
         for number in (1..=PORTS).chain([WAN]) {
             let name = format!("p{number}").into();
             datapath.port_add(PortEntry { number, name, packet_len_max: 9000, up: true }).unwrap();
@@ -86,9 +94,18 @@ impl Site {
 
     /// Hands in a frame; what leaves, also of what waited to be sent.
     pub fn send(&mut self, port: u32, frame: &[u8], now: Nanos) -> Vec<(u32, Vec<u8>)> {
+        self.send_burst(&[(port, frame.to_vec())], now)
+    }
+
+    /// As [`Site::send`], several frames at once.
+    pub fn send_burst(&mut self, frames: &[(u32, Vec<u8>)], now: Nanos) -> Vec<(u32, Vec<u8>)> {
         let before = self.datapath.stats();
-        let mut packets: [Packet; 1] = [self.datapath.pool().packet(frame).unwrap()];
-        packets[0].in_port = port;
+        let packet = |(port, frame): &(u32, Vec<u8>)| {
+            let mut packet = self.datapath.pool().packet(frame).unwrap();
+            packet.in_port = *port;
+            packet
+        };
+        let mut packets: Vec<Packet> = frames.iter().map(packet).collect();
         let mut sent = Recorder::default();
         self.worker.process(&mut packets, now, &mut sent);
         self.worker.free(&mut packets, |_| ());

@@ -25,11 +25,13 @@ use crate::upcall::Dispatcher;
 pub struct wye_gateway_config {
     /// `sizeof(struct wye_gateway_config)`.
     pub size: u32,
-    /// Stations known at a time, of all VLANs and VPCs; frames for others are flooded. Default 65,536.
+    /// Stations known at a time, of all VLANs and VPCs; frames for others are flooded. Of half of them each VPC, and the VLANs together, have an even
+    /// share for themselves. Default 65,536.
     pub stations_max: u32,
-    /// Stations known at a time on one port, or behind one other end of a tunnel. Default 16,384.
+    /// Stations known at a time on one port, or behind one other end of a tunnel, of the VLANs and of each VPC. Default 16,384.
     pub stations_per_port_max: u32,
-    /// Frames per second that may be flooded from one port or other end; more are dropped: `storm`. `UINT32_MAX` for no limit. Default 10,000.
+    /// Frames per second that may be flooded from one port or other end, those of each VPC apart; more are dropped: `storm`. `UINT32_MAX` for no
+    /// limit. Default 10,000.
     pub flood_rate: u32,
     /// Frames that may be flooded at once after a pause. Default 1,000.
     pub flood_burst: u32,
@@ -217,7 +219,7 @@ impl From<VpcError> for Fault {
             VpcError::Underlay(e) => return e.into(),
             VpcError::Exists(_) | VpcError::Vlan(_) => WYE_E_EXISTS,
             VpcError::NotFound(_) => WYE_E_NOT_FOUND,
-            VpcError::TooManyRemotes(_) => WYE_E_FULL,
+            VpcError::TooManyRemotes(_) | VpcError::NoShare(..) => WYE_E_FULL,
             _ => WYE_E_INVALID,
         };
         Fault::new(status, e.to_string())
@@ -399,9 +401,13 @@ impl Gate {
             let state = format!("{:?}", neighbour.state).to_lowercase();
             lines.push(format!("neighbour {ip} port {port}{mac} {state} waiting {waiting}"));
         }
+        for path in self.underlay.paths() {
+            lines.push(format!("path {} mtu {}", path.remote, path.mtu));
+        }
         for vpc in self.bridge.vpcs() {
             let vni = vpc.config.vni;
-            lines.push(format!("vpc {vni} listener {} bindings {}", vpc.config.listener, vpc.bindings));
+            let (listener, bindings, stations, flows) = (vpc.config.listener, vpc.bindings, vpc.stations, vpc.flows);
+            lines.push(format!("vpc {vni} listener {listener} bindings {bindings} stations {stations} flows {flows}"));
             for (port, vlan) in vpc.members {
                 let vlan = vlan.map_or(String::new(), |vlan| format!(" vlan {vlan}"));
                 lines.push(format!("vpc {vni} port {port}{vlan}"));

@@ -110,7 +110,18 @@ impl wye_stats {
             answered_for,
             told_too_big,
         } = bridge;
-        let UnderlayStats { neighbours, answered, echoes, released, lost, fragmented, unsent, conflicts } = underlay;
+        let UnderlayStats {
+            neighbours,
+            answered,
+            echoes,
+            released,
+            lost,
+            fragmented,
+            unsent,
+            conflicts,
+            paths_narrowed,
+            path_errors_ignored,
+        } = underlay;
         let values = [
             (c"stations.learned", learned),
             (c"stations.moved", moved),
@@ -135,6 +146,8 @@ impl wye_stats {
             (c"underlay.fragmented", fragmented),
             (c"underlay.unsent", unsent),
             (c"underlay.conflicts", conflicts),
+            (c"paths.narrowed", paths_narrowed),
+            (c"paths.errors_ignored", path_errors_ignored),
         ];
         let values = values.map(|(name, value)| (name.to_owned(), value)).into();
         wye_stats { tag: Tag::live::<wye_stats>(), values }

@@ -1,6 +1,6 @@
 //! VPCs: networks that several gateways share over tunnels, each with the tunnels' identifier.
 
-use core::mem::{MaybeUninit, size_of};
+use core::mem::{MaybeUninit, offset_of};
 use std::net::{IpAddr, Ipv4Addr};
 
 use wye::gateway::underlay::Endpoint;
@@ -19,7 +19,8 @@ use crate::underlay::{host, host_or_none, wye_address};
 pub const WYE_VPC_LEARN: u32 = 1;
 /// Questions for addresses (ARP, neighbour discovery) of stations that are known go to them as all others. Without it, they are answered here.
 pub const WYE_VPC_NO_SUPPRESS: u32 = 2;
-/// Outer packets that are too long are split. Without it, the sender of the inner packet is told, or that is split if it is IPv4 and may be.
+/// Outer packets that are too long are split. Without it, the sender of the inner packet is told, or that is split if it is IPv4 and may be. Only inner
+/// packets of IPv6 of up to 1280 bytes, and of IPv4 of up to 68, which every link carries, are sent in split outer ones in any case.
 pub const WYE_VPC_FRAGMENT: u32 = 4;
 /// Outer packets over IPv4 have a UDP checksum.
 pub const WYE_VPC_CHECKSUM: u32 = 8;
@@ -54,11 +55,15 @@ pub struct wye_vpc_config {
     pub dscp: u8,
     /// Zero.
     pub reserved: [u8; 2],
+    /// Stations known of it at a time; frames for others are flooded. Default 16,384.
+    pub stations_max: u32,
+    /// Flows installed for it at a time; beyond that its packets are looked at one by one. Default 65,536.
+    pub flows_max: u32,
 }
 
 // SAFETY: `repr(C)`, `size` first; integers.
 unsafe impl Sized_ for wye_vpc_config {
-    const FIRST: usize = size_of::<wye_vpc_config>();
+    const FIRST: usize = offset_of!(wye_vpc_config, stations_max);
     const NAME: &'static str = "wye_vpc_config";
 }
 
@@ -68,8 +73,8 @@ fn vni_of(number: u32) -> Outcome<Vni> {
 
 /// Adds a VPC, without ports and without other ends.
 ///
-/// Any thread, also from a callback. `WYE_E_EXISTS`, `WYE_E_NOT_FOUND` without the listener, `WYE_E_INVALID` (names the field), `WYE_E_UNSUPPORTED`,
-/// `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
+/// Any thread, also from a callback. Takes the control lock. `WYE_E_EXISTS`, `WYE_E_NOT_FOUND` without the listener, `WYE_E_FULL` if the stations or
+/// flows of all VPCs have no share for another, `WYE_E_INVALID` (names the field), `WYE_E_UNSUPPORTED`, `WYE_E_PANIC`, `WYE_E_FORKED`. Since 0.1.
 ///
 /// # Safety
 /// `config` is NULL or a struct of the size that its first field says.
@@ -125,6 +130,8 @@ pub unsafe extern "C" fn wye_gateway_vpc_add(
             remotes_max: or(c.remotes_max as usize, default.remotes_max),
             suppress: !has(WYE_VPC_NO_SUPPRESS),
             bindings_max: or(c.bindings_max as usize, default.bindings_max),
+            stations_max: or(c.stations_max, default.stations_max),
+            flows_max: or(c.flows_max, default.flows_max),
             ..default
         })?)
     })

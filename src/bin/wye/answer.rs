@@ -153,6 +153,8 @@ fn underlay(underlay: &Underlay) -> Counts {
         ("fragmented", stats.fragmented),
         ("unsent", stats.unsent),
         ("conflicts", stats.conflicts),
+        ("paths_narrowed", stats.paths_narrowed),
+        ("path_errors_ignored", stats.path_errors_ignored),
     ])
 }
 

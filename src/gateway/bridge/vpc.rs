@@ -34,12 +34,26 @@ pub struct VpcConfig {
     pub suppress: bool,
     /// Addresses that are known of stations for that.
     pub bindings_max: usize,
+    /// Stations known at a time, at least 1. Further ones are not learned, and frames for them are flooded. The bridge's own limits hold beside it.
+    pub stations_max: u32,
+    /// Flows installed at a time, at least 1. Beyond that packets are looked at one by one.
+    pub flows_max: u32,
 }
 
 impl VpcConfig {
     /// A VPC whose other ends are configured.
     pub fn new(vni: Vni, listener: u32, endpoint: Endpoint) -> VpcConfig {
-        VpcConfig { vni, listener, endpoint, learn: false, remotes_max: 1024, suppress: true, bindings_max: 16_384 }
+        VpcConfig {
+            vni,
+            listener,
+            endpoint,
+            learn: false,
+            remotes_max: 1024,
+            suppress: true,
+            bindings_max: 16_384,
+            stations_max: 16_384,
+            flows_max: 65_536,
+        }
     }
 }
 
@@ -65,6 +79,12 @@ pub enum VpcError {
     /// As many other ends as there may be are there.
     #[error("no more than {0} other ends")]
     TooManyRemotes(usize),
+    /// A limit of 0.
+    #[error("{0}: at least 1")]
+    Limit(&'static str),
+    /// What all VPCs share has no share for another: stations of the bridge, flows of the datapath.
+    #[error("{0}: {1} for all are too few for another VPC")]
+    NoShare(&'static str, u32),
     /// An address that the underlay refuses, or one of our own.
     #[error(transparent)]
     Underlay(#[from] UnderlayError),
@@ -84,6 +104,10 @@ pub struct VpcInfo {
     pub remotes: Vec<(IpAddr, u32, bool, u32)>,
     /// Addresses that are known of stations.
     pub bindings: usize,
+    /// Stations known.
+    pub stations: u32,
+    /// Flows installed.
+    pub flows: u32,
 }
 
 #[derive(Debug)]
@@ -128,6 +152,21 @@ impl Bridge {
         if state.vpcs.contains_key(&vni) {
             return Err(VpcError::Exists("vni"));
         }
+        for (field, limit) in [("stations_max", config.stations_max), ("flows_max", config.flows_max)] {
+            if limit == 0 {
+                return Err(VpcError::Limit(field));
+            }
+        }
+        let party = Party::Vpc(vni);
+        if !state.station_shares.join(party, config.stations_max) {
+            return Err(VpcError::NoShare("stations_max", state.station_shares.max()));
+        }
+        if !state.flow_shares.join(party, config.flows_max) {
+            state.station_shares.leave(party);
+            return Err(VpcError::NoShare("flows_max", state.flow_shares.max()));
+        }
+        let datapath = self.datapath.upgrade();
+        state.make_room(datapath.as_ref());
         let vpc = Vpc {
             config,
             members: BTreeMap::new(),
@@ -153,6 +192,10 @@ impl Bridge {
         let gone: Vec<StationKey> = state.stations.keys().filter(|key| key.0 == Domain::Vpc(vni)).copied().collect();
         gone.iter().for_each(|key| state.forget(key, datapath.as_ref()));
         vpc.remotes.into_values().for_each(|remote| self.give_back(state, &remote));
+        let party = Party::Vpc(vni);
+        state.tallies.retain(|(whose, _), _| *whose != party);
+        state.station_shares.leave(party);
+        state.flow_shares.leave(party);
         Ok(())
     }
 
@@ -195,7 +238,7 @@ impl Bridge {
         state.note_members();
         let datapath = self.datapath.upgrade();
         state.remove_all_flows(datapath.as_ref());
-        state.forget_in(Domain::Vpc(vni), Place::Port(port), datapath.as_ref());
+        state.forget_in(vni, Place::Port(port), datapath.as_ref());
         Ok(())
     }
 
@@ -255,6 +298,8 @@ impl Bridge {
                 members: vpc.members.iter().map(|(port, vlan)| (*port, *vlan)).collect(),
                 remotes: vpc.remotes.iter().map(|(ip, r)| (*ip, r.number, r.is_static, behind(r.number))).collect(),
                 bindings: vpc.bindings.len(),
+                stations: state.station_shares.used(Party::Vpc(vpc.config.vni)),
+                flows: state.flow_shares.used(Party::Vpc(vpc.config.vni)),
             }
         };
         state.vpcs.values().map(info).collect()
@@ -296,7 +341,7 @@ impl Bridge {
     fn remote_gone(&self, state: &mut State, vni: Vni, remote: &Remote) {
         let datapath = self.datapath.upgrade();
         state.remove_floods(Domain::Vpc(vni), datapath.as_ref());
-        state.forget_in(Domain::Vpc(vni), Place::Remote(remote.number), datapath.as_ref());
+        state.forget_in(vni, Place::Remote(remote.number), datapath.as_ref());
         self.give_back(state, remote);
     }
 
@@ -308,7 +353,6 @@ impl Bridge {
         }
         let number = *number;
         state.endpoints.remove(&remote.endpoint);
-        state.tallies.remove(&Place::Remote(number));
         if let Some(underlay) = &self.underlay {
             // It was made here, so it is there.
             let _ = underlay.endpoint_del(number);
@@ -338,6 +382,7 @@ impl Bridge {
             let remote = Remote { endpoint, number, is_static: false, segment: 0, is_used: false };
             let datapath = self.datapath.upgrade();
             state.remove_floods(Domain::Vpc(vni), datapath.as_ref());
+            state.tallies.remove(&(Party::Vpc(vni), Place::Remote(number)));
             self.give_back(state, &remote);
         }
     }
@@ -424,7 +469,7 @@ impl Bridge {
         };
         let proxied = vpc.proxied.get(&target).map(|mac| (*mac, false));
         let Some((mac, router)) = proxied.or_else(known) else { return false };
-        if !may_tell(tallies.entry(place).or_default(), miss.now) {
+        if !may_tell(tallies.entry((Party::Vpc(vni), place)).or_default(), miss.now) {
             return false;
         }
         let vlan = match place {
@@ -444,7 +489,7 @@ impl Bridge {
             Place::Port(port) => Action::Output(port),
             Place::Remote(number) => Action::Encap { tunnel: number, id: Some(vni.number()) },
         };
-        let is_sent = datapath.inject(&reply, u32::MAX, &[back]).is_ok();
+        let is_sent = datapath.inject_spare(&reply, u32::MAX, &[back]).is_ok();
         stats.answered_for += u64::from(is_sent);
         is_sent
     }
@@ -459,19 +504,19 @@ impl Bridge {
         let Some(member) = vpc.and_then(|vpc| vpc.members.get(&key.in_port)).copied() else { return false };
         // Of a flood each copy is too long, and its sender is told once.
         let is_flood = !state.stations.contains_key(&(Domain::Vpc(vni), key.eth_dst));
-        let place = Place::Port(key.in_port);
-        if is_flood && packet.is_copy || !may_tell(state.tallies.entry(place).or_default(), packet.now) {
+        let whose = (Party::Vpc(vni), Place::Port(key.in_port));
+        if is_flood && packet.is_copy || !may_tell(state.tallies.entry(whose).or_default(), packet.now) {
             return false;
         }
         let link = Link { src: key.eth_dst, vlan: member.map(VlanId::number) };
         let frame = [&link.header(key.eth_src, key.eth_type.get())[..], error].concat();
-        let is_sent = datapath.inject(&frame, u32::MAX, &[Action::Output(key.in_port)]).is_ok();
+        let is_sent = datapath.inject_spare(&frame, u32::MAX, &[Action::Output(key.in_port)]).is_ok();
         state.stats.told_too_big += u64::from(is_sent);
         is_sent
     }
 }
 
-/// Takes one message of our own out of a place's bucket: answers and errors (RFC 4443 §2.4 (f), RFC 1812 §4.3.2.8).
+/// Takes one message of our own out of a bucket: answers and errors (RFC 4443 §2.4 (f), RFC 1812 §4.3.2.8).
 fn may_tell(tally: &mut Tally, now: Nanos) -> bool {
     take_one(&mut tally.told_full_at, now, TELL_EACH_NS, TELL_BURST)
 }
@@ -532,11 +577,27 @@ impl State {
         floods.into_iter().for_each(|ufid| self.remove_flow(ufid, datapath));
     }
 
-    fn forget_in(&mut self, domain: Domain, place: Place, datapath: Option<&Datapath>) {
-        let is_there = |key: &StationKey, station: &Station| key.0 == domain && station.place == place;
+    /// Forgets what is known of a place that is no longer one of a VPC's.
+    fn forget_in(&mut self, vni: Vni, place: Place, datapath: Option<&Datapath>) {
+        let is_there = |key: &StationKey, station: &Station| key.0 == Domain::Vpc(vni) && station.place == place;
         let gone: Vec<StationKey> =
             self.stations.iter().filter(|(key, station)| is_there(key, station)).map(|(key, _)| *key).collect();
         gone.iter().for_each(|key| self.forget(key, datapath));
+        self.tallies.remove(&(Party::Vpc(vni), place));
+    }
+
+    /// Makes room for the share of a VPC that has joined: of whoever has most, the stations that were not seen for longest are forgotten.
+    fn make_room(&mut self, datapath: Option<&Datapath>) {
+        while let Some((party, over)) = self.station_shares.overdrawn() {
+            let of_party = self.stations.iter().filter(|(key, _)| Party::from(key.0) == party);
+            let mut oldest: Vec<(Nanos, StationKey)> = of_party.map(|(key, station)| (station.seen, *key)).collect();
+            oldest.sort_unstable();
+            oldest.iter().take(over as usize).for_each(|(_, key)| self.forget(key, datapath));
+        }
+        // They come again with their next packets.
+        if self.flow_shares.overdrawn().is_some() {
+            self.remove_all_flows(datapath);
+        }
     }
 
     /// What a frame of a VPC needs to get to `target`, or to all of it but where it came from. Empty if that is nowhere.

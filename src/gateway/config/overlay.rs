@@ -152,6 +152,8 @@ pub(super) struct VpcTable {
     remotes_max: Option<Within<1, 65_536>>,
     suppress: Option<bool>,
     bindings_max: Option<Within<0, 1_048_576>>,
+    stations_max: Option<Within<1, { 1 << 22 }>>,
+    flows_max: Option<Within<1, { 1 << 26 }>>,
     fragment: Option<bool>,
     checksum: Option<bool>,
     zero_checksum6: Option<bool>,
@@ -280,6 +282,8 @@ fn checked(table: VpcTable, number: u32, ports: &[PortConfig], others: &[VpcSett
         remotes_max: super::or(table.remotes_max, default.remotes_max),
         suppress: table.suppress.unwrap_or(default.suppress),
         bindings_max: super::or(table.bindings_max, default.bindings_max),
+        stations_max: super::or(table.stations_max, default.stations_max),
+        flows_max: super::or(table.flows_max, default.flows_max),
         ..default
     };
     if remotes.len() > config.remotes_max {

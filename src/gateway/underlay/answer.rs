@@ -1,6 +1,7 @@
 //! What comes in: packets for us, and packets that a tunnel could not carry.
 
 use super::headers::outer;
+use super::paths::TooBig;
 use super::*;
 
 impl Underlay {
@@ -74,14 +75,41 @@ impl Underlay {
             let install = Some(Install { idle_timeout_ns: FLOW_IDLE_NS, ..Install::with_mask(mask) });
             return Answer::Execute { actions, install };
         }
+        if let Some(told) = paths::read(bytes) {
+            return self.narrow(state, told, miss.now);
+        }
         match messages::echo_reply(interface.link(), key.eth_src, bytes) {
             Some(reply) => {
-                let is_sent = self.send(&mut state.stats, key.in_port, &reply);
+                let is_sent = self.forward(&mut state.stats, &reply, u32::MAX, &[Action::Output(key.in_port)]);
                 state.stats.echoes += u64::from(is_sent);
                 Answer::Consumed
             }
             None => Answer::Drop(DropReason::Policy),
         }
+    }
+
+    /// A router told that a packet was too long for it; `None` if that cannot be.
+    fn narrow(&self, state: &mut State, told: Option<TooBig>, now: Nanos) -> Answer {
+        let is_news = |told: &TooBig| {
+            let numbers = state.by_remote.get(&told.remote).into_iter().flatten();
+            let mut targets = numbers.filter_map(|number| state.endpoints.get(number));
+            targets.any(|target| {
+                let hop = target.hop.filter(|hop| hop.source == told.source);
+                let interface = hop.and_then(|hop| state.interfaces.get(&hop.next.0));
+                let mtu = interface.map(|interface| interface.mtu.min(state.paths.mtu(told.remote)));
+                target.config.carrier() == told.carrier && mtu.is_some_and(|mtu| told.mtu < mtu)
+            })
+        };
+        let Some(told) = told.filter(is_news) else {
+            state.stats.path_errors_ignored += 1;
+            return Answer::Drop(DropReason::Policy);
+        };
+        state.stats.paths_narrowed += 1;
+        if let Some(forgotten) = state.paths.set(told.remote, told.mtu, now, PATHS_MAX) {
+            self.tell_again(state, forgotten);
+        }
+        self.tell_again(state, told.remote);
+        Answer::Consumed
     }
 
     /// A message of ARP or neighbour discovery, from the host at `mac`.
@@ -167,7 +195,7 @@ impl Underlay {
                 self.tell(state, [(packet.tunnel, Some(mac))]);
                 let encap = [Action::Encap { tunnel: packet.tunnel, id: packet.id }];
                 let (bytes, in_port) = (packet.packet.data(), packet.packet.in_port);
-                let is_sent = self.inject(&mut state.stats, bytes, in_port, &encap);
+                let is_sent = self.forward(&mut state.stats, bytes, in_port, &encap);
                 if is_sent { Answer::Consumed } else { Answer::Drop(DropReason::Unresolved) }
             }
             // It does not answer, or too many wait; an older packet that gave way is counted there.
@@ -183,19 +211,24 @@ impl Underlay {
         let l3 = usize::from(packet.packet.l3);
         let frame = packet.packet.data();
         let Some((front, inner)) = frame.split_at_checked(l3) else { return too_big };
-        let mtu = inner_max.saturating_sub(front.len() as u32);
+        // What every link carries (RFC 8200 §5, RFC 791 §3.2), and so a tunnel for whom it is one. Less is not told; what is no longer than that is
+        // carried in pieces, for its sender cannot make it shorter (RFC 2473 §7.1).
+        let least = match packet.key.base.eth_type.get() {
+            ethernet::IPV6 => Some(messages::MTU_MIN_V6 as u32),
+            ethernet::IPV4 => Some(MTU_MIN),
+            _ => None,
+        };
+        let is_short = least.is_some_and(|least| inner.len() <= least as usize);
         {
             let state = &mut *lock(&self.state);
             let Some(target) = state.endpoints.get(&packet.tunnel) else { return too_big };
-            if target.config.fragment {
+            if target.config.fragment || is_short {
                 return if self.send_split(state, packet) { Answer::Consumed } else { too_big };
             }
         }
         // Without the lock: whoever sends the error may have one that comes before.
-        let is_ip = matches!(packet.key.base.eth_type.get(), ethernet::IPV4 | ethernet::IPV6);
-        if !is_ip {
-            return too_big;
-        }
+        let Some(least) = least else { return too_big };
+        let mtu = inner_max.saturating_sub(front.len() as u32).max(least);
         if let Some(error) = messages::too_big(inner, mtu) {
             return if back(&error) { Answer::Consumed } else { too_big };
         }
@@ -208,7 +241,8 @@ impl Underlay {
         let encap = [Action::Encap { tunnel: packet.tunnel, id: packet.id }];
         let in_port = packet.packet.in_port;
         let state = &mut *lock(&self.state);
-        let all_sent = parts.iter().all(|part| self.inject(&mut state.stats, &[front, part].concat(), in_port, &encap));
+        let all_sent =
+            parts.iter().all(|part| self.forward(&mut state.stats, &[front, part].concat(), in_port, &encap));
         state.stats.fragmented += u64::from(all_sent);
         if all_sent { Answer::Consumed } else { too_big }
     }
@@ -219,7 +253,7 @@ impl Underlay {
         let Some(target) = state.endpoints.get(&packet.tunnel) else { return false };
         let (Some(mac), Some(hop)) = (target.told, target.hop) else { return false };
         let Some(interface) = state.interfaces.get(&hop.next.0) else { return false };
-        let (port, mtu) = (interface.port, interface.mtu as usize);
+        let (port, mtu) = (interface.port, interface.mtu.min(state.paths.mtu(target.config.remote)) as usize);
         let header = outer(&target.config, interface.link(), mac, hop.source);
         let Ok(template) = Template::new(target.config.kind, &header) else { return false };
         let template = template.with_inherit(target.config.inherit);
@@ -236,13 +270,16 @@ impl Underlay {
         if pushed.is_err() {
             return false;
         }
-        // RFC 6864 §4.3: fragments of one datagram share an identification that no other has for a while.
+        // RFC 6864 §4.3: fragments of one datagram share an identification that no other has for a while. "Don't fragment" is for those who do not
+        // know how long a packet may be.
         if target.config.remote.is_ipv4() {
             bytes[l3 + 4..l3 + 6].copy_from_slice(&(state.fragment_id as u16).to_be_bytes());
+            bytes[l3 + 6] &= !((ipv4::FLAG_DF >> 8) as u8);
         }
         let (front, outer) = bytes.split_at(l3);
         let Some(parts) = fragment::fragments(outer, mtu, state.fragment_id) else { return false };
-        let all_sent = parts.iter().all(|part| self.send(&mut state.stats, port, &[front, part].concat()));
+        let out = [Action::Output(port)];
+        let all_sent = parts.iter().all(|part| self.forward(&mut state.stats, &[front, part].concat(), u32::MAX, &out));
         state.stats.fragmented += u64::from(all_sent);
         all_sent
     }

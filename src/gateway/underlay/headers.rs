@@ -42,6 +42,14 @@ impl Underlay {
         }
     }
 
+    /// Tells the ways to `remote` again, as wide as they are now.
+    pub(super) fn tell_again(&self, state: &mut State, remote: IpAddr) {
+        let numbers = state.by_remote.get(&remote).into_iter().flatten();
+        let known: Vec<(u32, Option<[u8; 6]>)> =
+            numbers.filter_map(|number| Some((*number, Some(state.endpoints.get(number)?.told?)))).collect();
+        self.tell(state, known);
+    }
+
     /// Carries out what the neighbour cache wants done.
     pub(super) fn apply(&self, state: &mut State, events: Events) {
         for event in events {
@@ -59,6 +67,28 @@ impl Underlay {
                 }
             }
         }
+    }
+
+    /// Interfaces whose port is up and was not.
+    pub(super) fn come_up(&self, state: &mut State) -> Vec<u32> {
+        let Some(datapath) = self.datapath.upgrade() else { return Vec::new() };
+        let ports = datapath.ports();
+        let State { interfaces, down, .. } = state;
+        let mut has_come_up = |port: &u32| {
+            if ports.get(*port).is_some_and(|entry| entry.up) {
+                return down.remove(port);
+            }
+            down.insert(*port);
+            false
+        };
+        interfaces.keys().copied().filter(|port| has_come_up(port)).collect()
+    }
+
+    /// Announces our addresses now and a little later.
+    pub(super) fn announce_twice(&self, state: &mut State, port: u32, now: Nanos) {
+        self.announce(state, port);
+        state.announcements.retain(|(_, other)| *other != port);
+        state.announcements.push((now + ANNOUNCE_AGAIN_NS, port));
     }
 
     /// Tells all on the link where our addresses are: gratuitous ARP, unsolicited advertisements.
@@ -92,19 +122,25 @@ impl Underlay {
     /// A packet that waited goes on.
     pub(super) fn release(&self, stats: &mut UnderlayStats, waiter: &Waiter) {
         let encap = [Action::Encap { tunnel: waiter.tunnel, id: waiter.id }];
-        if self.inject(stats, &waiter.bytes, waiter.in_port, &encap) {
+        if self.forward(stats, &waiter.bytes, waiter.in_port, &encap) {
             stats.released += 1;
         }
     }
 
-    /// Sends a frame of our own; false if there was no room for it.
+    /// Sends a message of ARP or neighbour discovery; false if there was no room for it.
     pub(super) fn send(&self, stats: &mut UnderlayStats, port: u32, frame: &[u8]) -> bool {
-        self.inject(stats, frame, u32::MAX, &[Action::Output(port)])
+        let datapath = self.datapath.upgrade();
+        let is_sent =
+            datapath.is_some_and(|datapath| datapath.inject(frame, u32::MAX, &[Action::Output(port)]).is_ok());
+        stats.unsent += u64::from(!is_sent);
+        is_sent
     }
 
-    pub(super) fn inject(&self, stats: &mut UnderlayStats, bytes: &[u8], in_port: u32, actions: &[Action]) -> bool {
+    /// Sends what others caused, and of which there may be any amount: it does not take the places of what [`Underlay::send`] sends, without which
+    /// no tunnel has a way.
+    pub(super) fn forward(&self, stats: &mut UnderlayStats, bytes: &[u8], in_port: u32, actions: &[Action]) -> bool {
         let datapath = self.datapath.upgrade();
-        let is_sent = datapath.is_some_and(|datapath| datapath.inject(bytes, in_port, actions).is_ok());
+        let is_sent = datapath.is_some_and(|datapath| datapath.inject_spare(bytes, in_port, actions).is_ok());
         stats.unsent += u64::from(!is_sent);
         is_sent
     }
@@ -118,7 +154,8 @@ impl State {
             let interface = self.interfaces.get(&hop.next.0)?;
             let header = outer(&target.config, interface.link(), mac, hop.source);
             let template = Template::new(target.config.kind, &header).ok()?.with_inherit(target.config.inherit);
-            Some(Way { template, out_port: interface.port, mtu: interface.mtu })
+            let mtu = interface.mtu.min(self.paths.mtu(target.config.remote));
+            Some(Way { template, out_port: interface.port, mtu })
         });
         if way.is_none() && target.told.is_none() {
             return None;

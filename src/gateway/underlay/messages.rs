@@ -20,9 +20,9 @@ const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 /// The shortest Ethernet frame without its check sequence.
 const FRAME_MIN: usize = 60;
 /// ICMP "fragmentation needed and DF set".
-const FRAGMENTATION_NEEDED: u8 = 4;
+pub(super) const FRAGMENTATION_NEEDED: u8 = 4;
 /// ICMPv6 "packet too big".
-const PACKET_TOO_BIG: u8 = 2;
+pub(super) const PACKET_TOO_BIG: u8 = 2;
 /// In an advertisement: the sender is a router.
 const ROUTER: u32 = 1 << 31;
 /// In an advertisement: it answers a solicitation.
@@ -30,7 +30,7 @@ const SOLICITED: u32 = 1 << 30;
 /// In an advertisement: it counts against an address that was known.
 const OVERRIDE: u32 = 1 << 29;
 /// The shortest MTU of IPv6 (RFC 8200 §5): what an ICMPv6 error must not exceed.
-const MTU_MIN_V6: usize = 1280;
+pub(super) const MTU_MIN_V6: usize = 1280;
 /// What an ICMP error must not exceed (RFC 1812 §4.3.2.3).
 const ERROR_MAX_V4: usize = 576;
 
@@ -162,7 +162,7 @@ fn arp_of(op: u16, sender: ([u8; 6], Ipv4Addr), target: ([u8; 6], Ipv4Addr)) -> 
 }
 
 /// The IPv6 packet that `bytes` begin with, without what is behind it; its header and its ICMPv6 message, whose checksum is right.
-fn icmpv6_of(bytes: &[u8]) -> Option<(&ipv6::Header, &[u8])> {
+pub(super) fn icmpv6_of(bytes: &[u8]) -> Option<(&ipv6::Header, &[u8])> {
     let (header, rest) = ipv6::Header::ref_from_prefix(bytes).ok()?;
     let message = rest.get(..header.payload_len.get().into())?;
     let sum = pseudo_v6(&header.src, &header.dst, ip::ICMPV6, message.len() as u32).bytes(message);

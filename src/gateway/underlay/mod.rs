@@ -8,6 +8,7 @@
 pub mod fragment;
 pub mod messages;
 pub mod neighbours;
+pub mod paths;
 pub mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,7 @@ use self::messages::{Link, Message};
 use self::neighbours::{
     Event, Heard, NeighbourConfig, NeighbourInfo, NeighbourKey, NeighbourStats, Neighbours, Waiting,
 };
+use self::paths::{PATHS_MAX, PathInfo, Paths};
 use self::routes::{MAIN, Route, RouteError, Routes};
 use super::vlan::VlanId;
 use crate::datapath::{Answer, Datapath, FlowId, Install, Miss, Undeliverable, WeakDatapath};
@@ -186,6 +188,10 @@ pub struct UnderlayStats {
     pub unsent: u64,
     /// Other hosts that claimed one of our addresses.
     pub conflicts: u64,
+    /// ICMP errors that told that a way is narrower than was known.
+    pub paths_narrowed: u64,
+    /// Those that told nothing new, or were about no packet of ours, or said what cannot be.
+    pub path_errors_ignored: u64,
 }
 
 /// A packet that waits for the next hop of its tunnel.
@@ -227,8 +233,13 @@ struct State {
     endpoints: BTreeMap<u32, Target>,
     /// Endpoints by their next hop.
     by_hop: AHashMap<NeighbourKey, BTreeSet<u32>>,
+    /// And by the address of the other end.
+    by_remote: AHashMap<IpAddr, BTreeSet<u32>>,
+    paths: Paths,
     stats: UnderlayStats,
     swept_at: Nanos,
+    /// Interfaces whose port was not up when it was last looked at.
+    down: BTreeSet<u32>,
     /// Interfaces whose addresses are to be announced again, and when.
     announcements: Vec<(Nanos, u32)>,
     /// Identifies the fragments of one packet.
@@ -259,8 +270,11 @@ impl Underlay {
             listeners: Vec::new(),
             endpoints: BTreeMap::new(),
             by_hop: AHashMap::new(),
+            by_remote: AHashMap::new(),
+            paths: Paths::default(),
             stats: UnderlayStats::default(),
             swept_at: Nanos(0),
+            down: BTreeSet::new(),
             announcements: Vec::new(),
             fragment_id: 1,
         };
@@ -309,9 +323,7 @@ impl Underlay {
         if state.interfaces.insert(port, interface).is_some() {
             self.forget_pops(port);
         }
-        self.announce(state, port);
-        state.announcements.retain(|(_, other)| *other != port);
-        state.announcements.push((now + ANNOUNCE_AGAIN_NS, port));
+        self.announce_twice(state, port, now);
         self.look_up_all(state, now);
         Ok(())
     }
@@ -324,6 +336,7 @@ impl Underlay {
         let state = &mut *lock(&self.state);
         state.interfaces.remove(&port).ok_or(UnderlayError::NotFound("interface"))?;
         self.forget_pops(port);
+        state.down.remove(&port);
         state.routes.remove_port(port);
         state.stats.lost += state.neighbours.forget_port(port) as u64;
         self.look_up_all(state, now);
@@ -478,6 +491,7 @@ impl Underlay {
             (ENDPOINTS_BEGIN..).find(|n| !state.endpoints.contains_key(n)).unwrap_or(ENDPOINTS_BEGIN)
         };
         datapath.tunnel_set(number, Tunnel::new(endpoint.kind, Options::default()));
+        state.by_remote.entry(endpoint.remote).or_default().insert(number);
         state.endpoints.insert(number, Target { config: endpoint, hop: None, told: None });
         self.look_up(state, &[number], now);
         Ok(number)
@@ -491,6 +505,13 @@ impl Underlay {
         let state = &mut *lock(&self.state);
         let target = state.endpoints.remove(&number).ok_or(UnderlayError::NotFound("endpoint"))?;
         state.unlink(number, target.hop);
+        let remote = target.config.remote;
+        if let Some(numbers) = state.by_remote.get_mut(&remote) {
+            numbers.remove(&number);
+            if numbers.is_empty() {
+                state.by_remote.remove(&remote);
+            }
+        }
         if let Some(datapath) = self.datapath.upgrade() {
             datapath.tunnel_del(number);
         }
@@ -508,6 +529,11 @@ impl Underlay {
         state.endpoints.iter().map(|(number, target)| (*number, target.config.clone(), target.told.is_some())).collect()
     }
 
+    /// The ways to other ends that are known to be narrower than their interface's link.
+    pub fn paths(&self) -> Vec<PathInfo> {
+        lock(&self.state).paths.list()
+    }
+
     /// Takes back all flows and tunnels, and forgets interfaces, routes, neighbours, listeners and endpoints.
     pub(crate) fn withdraw(&self) {
         let state = &mut *lock(&self.state);
@@ -518,9 +544,12 @@ impl Underlay {
             state.neighbours.forget_port(port);
         }
         state.routes = Routes::default();
+        state.down.clear();
         state.announcements.clear();
         state.listeners.clear();
         state.by_hop.clear();
+        state.by_remote.clear();
+        state.paths = Paths::default();
         let endpoints = core::mem::take(&mut state.endpoints);
         let Some(datapath) = self.datapath.upgrade() else { return };
         remove_pops(&datapath, |_, listener| listeners.contains(&listener));
@@ -535,10 +564,15 @@ impl Underlay {
         UnderlayStats { neighbours: state.neighbours.stats, ..state.stats }
     }
 
-    /// Asks neighbours again, and keeps those fresh that endpoints need. Call it several times a second.
+    /// Asks neighbours again, and keeps those fresh that endpoints need. Where a port has come up, what was sent before may be lost: addresses are
+    /// announced, and neighbours asked for, anew. Call it several times a second.
     pub fn upkeep(&self, now: Nanos) {
         let state = &mut *lock(&self.state);
         let mut events = Events::new();
+        for port in self.come_up(state) {
+            self.announce_twice(state, port, now);
+            state.neighbours.ask_again(port, now, &mut |event| events.push(event));
+        }
         if now.since(state.swept_at) >= SWEEP_NS {
             state.swept_at = now;
             let hops: Vec<NeighbourKey> = state.by_hop.keys().copied().collect();
@@ -552,6 +586,9 @@ impl Underlay {
         due.into_iter().for_each(|(_, port)| self.announce(state, port));
         state.neighbours.tick(now, NEIGHBOURS_PER_UPKEEP, &mut |event| events.push(event));
         self.apply(state, events);
+        while let Some(remote) = state.paths.expire(now) {
+            self.tell_again(state, remote);
+        }
     }
 }
 
@@ -572,13 +609,20 @@ impl Interface {
     }
 }
 
+/// Protocol and UDP port that tell a tunnel's packets.
+fn carrier(kind: Kind, udp_port: Option<u16>) -> (u8, u16) {
+    if kind == Kind::Gre { (ip::GRE, 0) } else { (ip::UDP, udp_port.unwrap_or(kind.port())) }
+}
+
 impl Listener {
-    /// Protocol and UDP port that tell its packets.
     fn carrier(&self) -> (u8, u16) {
-        match self.kind {
-            Kind::Gre => (ip::GRE, 0),
-            kind => (ip::UDP, self.udp_port.unwrap_or(kind.port())),
-        }
+        carrier(self.kind, self.udp_port)
+    }
+}
+
+impl Endpoint {
+    fn carrier(&self) -> (u8, u16) {
+        carrier(self.kind, self.udp_port)
     }
 }
 

@@ -2,6 +2,11 @@
 //!
 //! One state machine for both, which is that of RFC 4861. Time is an argument; what is to be sent comes out as [`Event`]s.
 //!
+//! *Sooner than the RFCs.* A first request is often lost: the link is not up yet, or the neighbour's. RFC 4861 §10 and RFC 1122 §2.3.2.1 would ask
+//! again after a second. Here up to three more requests are sent within that second, without jitter, while a packet waits for the answer
+//! (`early_ns`), and one at once where a packet begins to wait for an answer that is late. Those of RFC 4861 come when they would have, and a
+//! neighbour is given up no later and no sooner. [`Neighbours::ask_again`] is for links that have come up.
+//!
 //! *Bounds.* Entries are made for next hops of our own and for who asks us, never for who merely announces itself; there are at most
 //! `entries_max`, and the one unused for longest makes room. Packets wait per entry and in all up to limits; the oldest give way.
 
@@ -21,6 +26,8 @@ pub struct NeighbourConfig {
     pub delay_ns: u64,
     /// Between two requests, ns.
     pub retransmit_ns: u64,
+    /// When after a packet has begun to wait the request to all is repeated early, ns: in ascending order, and sooner than `retransmit_ns`.
+    pub early_ns: [u64; 3],
     /// Requests to all before an address counts as nobody's.
     pub multicast_max: u8,
     /// Requests to the known address before it is given up.
@@ -41,6 +48,8 @@ impl Default for NeighbourConfig {
             reachable_ns: 30_000_000_000,
             delay_ns: 5_000_000_000,
             retransmit_ns: 1_000_000_000,
+            // 50, 100, 200 ms apart.
+            early_ns: [50_000_000, 150_000_000, 350_000_000],
             multicast_max: 3,
             unicast_max: 3,
             failed_ns: 3_000_000_000,
@@ -151,9 +160,32 @@ struct Neighbour<W> {
     mac: Option<[u8; 6]>,
     /// When the state ends by itself.
     due: Option<Nanos>,
+    /// Requests since the last answer, without early ones.
     tries: u8,
+    /// When the last request was sent, early ones included.
+    sent: Nanos,
+    /// When the next one is due that is not early.
+    regular: Nanos,
+    /// When the first of the packets that wait has come.
+    wanted: Nanos,
     used: Nanos,
     waiting: VecDeque<W>,
+}
+
+impl<W> Neighbour<W> {
+    fn new(state: NeighbourState, mac: Option<[u8; 6]>, now: Nanos) -> Self {
+        Neighbour {
+            state,
+            mac,
+            due: None,
+            tries: 0,
+            sent: now,
+            regular: now,
+            wanted: now,
+            used: now,
+            waiting: VecDeque::new(),
+        }
+    }
 }
 
 /// What a cache counted.
@@ -209,10 +241,7 @@ impl<W: Waiting> Neighbours<W> {
         use NeighbourState::{Delay, Failed, Incomplete, Permanent, Probe, Reachable, Stale};
         if !self.entries.contains_key(&key) {
             self.make_room(then);
-            self.insert(
-                key,
-                Neighbour { state: Incomplete, mac: None, due: None, tries: 0, used: now, waiting: VecDeque::new() },
-            );
+            self.insert(key, Neighbour::new(Incomplete, None, now));
             self.ask(key, now, then);
         }
         self.touch(key, now);
@@ -225,7 +254,7 @@ impl<W: Waiting> Neighbours<W> {
             }
             Failed | Incomplete => {
                 if let Some(waiting) = waiting {
-                    self.wait(key, waiting);
+                    self.wait(key, waiting, now, then);
                 }
                 return None;
             }
@@ -246,8 +275,7 @@ impl<W: Waiting> Neighbours<W> {
                 return;
             }
             self.make_room(then);
-            let waiting = VecDeque::new();
-            self.insert(key, Neighbour { state: Stale, mac: Some(mac), due: None, tries: 0, used: now, waiting });
+            self.insert(key, Neighbour::new(Stale, Some(mac), now));
             self.stats.learned += 1;
             return then(Event::Known { key, mac, waiting: Vec::new() });
         }
@@ -304,17 +332,7 @@ impl<W: Waiting> Neighbours<W> {
     /// Sets a neighbour's address for good.
     pub fn set(&mut self, key: NeighbourKey, mac: [u8; 6], now: Nanos, then: &mut impl FnMut(Event<W>)) {
         let waiting = self.forget(key);
-        self.insert(
-            key,
-            Neighbour {
-                state: NeighbourState::Permanent,
-                mac: Some(mac),
-                due: None,
-                tries: 0,
-                used: now,
-                waiting: VecDeque::new(),
-            },
-        );
+        self.insert(key, Neighbour::new(NeighbourState::Permanent, Some(mac), now));
         self.used.remove(&(now, key));
         then(Event::Known { key, mac, waiting });
     }
@@ -356,6 +374,7 @@ impl<W: Waiting> Neighbours<W> {
                     entry.tries = 0;
                     self.ask(key, now, then);
                 }
+                Incomplete if now < entry.regular => self.send_request(key, now, then),
                 Incomplete if entry.tries < self.config.multicast_max => self.ask(key, now, then),
                 Probe if entry.tries < self.config.unicast_max => self.ask(key, now, then),
                 Incomplete | Probe => {
@@ -371,6 +390,19 @@ impl<W: Waiting> Neighbours<W> {
                 Failed => drop(self.forget(key)),
                 Stale | Permanent => self.set_due(key, None),
             }
+        }
+    }
+
+    /// The link of `port` has come up: whoever was asked for before is asked for anew.
+    pub fn ask_again(&mut self, port: u32, now: Nanos, then: &mut impl FnMut(Event<W>)) {
+        use NeighbourState::{Failed, Incomplete};
+        let is_asked =
+            |(key, entry): &(&NeighbourKey, &Neighbour<W>)| key.0 == port && matches!(entry.state, Incomplete | Failed);
+        let keys: BTreeSet<NeighbourKey> = self.entries.iter().filter(is_asked).map(|(key, _)| *key).collect();
+        for key in keys {
+            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            (entry.state, entry.tries, entry.wanted) = (Incomplete, 0, now);
+            self.ask(key, now, then);
         }
     }
 
@@ -400,17 +432,35 @@ impl<W: Waiting> Neighbours<W> {
         self.entries.insert(key, entry);
     }
 
-    /// Sends a request, and notes when the next one is due.
+    /// Sends one of the requests after which a neighbour is given up.
     fn ask(&mut self, key: NeighbourKey, now: Nanos, then: &mut impl FnMut(Event<W>)) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         entry.tries += 1;
+        entry.regular = now + self.config.retransmit_ns;
+        self.send_request(key, now, then);
+    }
+
+    /// Sends a request, and notes when the next one is due.
+    fn send_request(&mut self, key: NeighbourKey, now: Nanos, then: &mut impl FnMut(Event<W>)) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        entry.sent = now;
         let mac = entry.mac;
         self.stats.solicited += 1;
-        self.set_due(key, Some(now + self.config.retransmit_ns));
+        self.set_next_request(key, now);
         then(Event::Solicit { key, mac });
     }
 
-    fn wait(&mut self, key: NeighbourKey, waiting: W) {
+    /// The next request is due when it always is, or sooner if a packet waits.
+    fn set_next_request(&mut self, key: NeighbourKey, now: Nanos) {
+        let Some(entry) = self.entries.get(&key) else { return };
+        let is_wanted = entry.state == NeighbourState::Incomplete && !entry.waiting.is_empty();
+        let early =
+            self.config.early_ns.into_iter().map(|early| entry.wanted + early).find(|early| is_wanted && *early > now);
+        let due = early.map_or(entry.regular, |early| early.min(entry.regular));
+        self.set_due(key, Some(due));
+    }
+
+    fn wait(&mut self, key: NeighbourKey, waiting: W, now: Nanos, then: &mut impl FnMut(Event<W>)) {
         let len = waiting.len();
         if self.config.queue_max == 0 || self.bytes + len > self.config.queue_bytes_max {
             self.stats.overflowed += 1;
@@ -428,8 +478,16 @@ impl<W: Waiting> Neighbours<W> {
             self.bytes -= oldest.len();
             self.stats.overflowed += 1;
         }
+        let is_first = entry.waiting.is_empty();
         entry.waiting.push_back(waiting);
         self.bytes += len;
+        if is_first {
+            entry.wanted = now;
+            // Not right behind or before another one.
+            let soon = self.config.early_ns[0];
+            let is_late = now.since(entry.sent) >= soon && entry.regular.since(now) > soon;
+            if is_late { self.send_request(key, now, then) } else { self.set_next_request(key, now) }
+        }
     }
 
     fn set_due(&mut self, key: NeighbourKey, due: Option<Nanos>) {

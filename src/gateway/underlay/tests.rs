@@ -156,3 +156,39 @@ fn an_address_is_announced_twice_and_again_when_it_is_set() {
     network.pass(10);
     assert_eq!(network.crossed, []);
 }
+
+#[test]
+fn what_was_sent_while_the_link_was_down_is_sent_again_when_it_comes_up() {
+    let mut network = site();
+    let (now, end) = (network.now, Endpoint::new(Kind::Vxlan, [192, 0, 2, 9].into()));
+    network.sites[0].datapath.port_set_up(WAN, false);
+    network.pass(3);
+    network.sites[0].underlay.endpoint_add(end, now).unwrap();
+    network.crossed.clear();
+    network.pass(4);
+    assert_eq!(network.crossed, []);
+    let states = |network: &Network| network.sites[0].underlay.neighbours().iter().map(|n| n.state).collect::<Vec<_>>();
+    assert_eq!(states(&network), [neighbours::NeighbourState::Failed]);
+    network.sites[0].datapath.port_set_up(WAN, true);
+    network.pass(1);
+    let link = Link { src: OURS, vlan: None };
+    let announced = [
+        messages::arp_announcement(link, [192, 0, 2, 1].into()),
+        messages::nd_advertisement(link, (OURS, "2001:db8::1".parse().unwrap()), None),
+    ];
+    let asked = messages::arp_request(link, [192, 0, 2, 1].into(), [192, 0, 2, 9].into(), None);
+    let sent: Vec<Vec<u8>> = network.crossed.iter().map(|(_, frame)| frame.clone()).collect();
+    assert_eq!(sent, [&announced[..], std::slice::from_ref(&asked)].concat());
+    let reply = messages::arp_reply(
+        Link { src: HOST, vlan: None },
+        (HOST, [192, 0, 2, 9].into()),
+        (OURS, [192, 0, 2, 1].into()),
+    );
+    assert_eq!(answers(&mut network, &reply), Vec::<Vec<u8>>::new());
+    assert!(network.sites[0].underlay.endpoints()[0].2, "its way is known");
+    // Once more, as when an address is set; then there is silence.
+    network.crossed.clear();
+    network.pass(10);
+    let sent: Vec<Vec<u8>> = network.crossed.iter().map(|(_, frame)| frame.clone()).collect();
+    assert_eq!(sent, announced);
+}

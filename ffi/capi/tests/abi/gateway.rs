@@ -1,7 +1,7 @@
 //! Gateways: whose upcalls they answer, what they refuse, and what they leave behind.
 
 use std::ffi::{CStr, CString};
-use std::mem::{MaybeUninit, zeroed};
+use std::mem::{MaybeUninit, offset_of, zeroed};
 use std::ptr::{null, null_mut};
 
 use wye_capi::flow::*;
@@ -459,6 +459,7 @@ fn bad_vpcs_are_refused_by_field() {
     assert_eq!(bad(|c| c.local.version = 7), "local.version: 7 is not 4 or 6");
     assert_eq!(bad(|c| c.dscp = 64), "dscp: 64 has more than 6 bits");
     assert_eq!(bad(|c| c.reserved[0] = 1), "reserved: must be 0");
+    assert_eq!(bad(|c| c.size = 55), "wye_vpc_config.size is 55: set it to sizeof(struct wye_vpc_config)");
     assert_eq!(wye_gateway_vpc_del(gateway.at(), 43, None), WYE_E_NOT_FOUND, "nothing stays behind");
 
     let port_add = |vni, port, vlan| wye_gateway_vpc_port_add(gateway.at(), vni, port, vlan, None);
@@ -508,6 +509,27 @@ fn bad_vpcs_are_refused_by_field() {
 }
 
 #[test]
+fn a_vpc_has_limits_of_its_own_and_an_older_header_has_the_default() {
+    let world = Fixture::new();
+    let gateway = Gateway::site(*world, "192.0.2.1/24", 0xa, "192.0.2.2");
+    let limited = sized(|c: &mut wye_vpc_config, size| {
+        (c.size, c.vni, c.listener, c.stations_max) = (size, 43, 1 << 16, 2);
+    });
+    let mut older = vpc(1 << 16);
+    // What it is behind its size is not read.
+    (older.size, older.vni, older.stations_max) = (offset_of!(wye_vpc_config, stations_max) as u32, 44, 1);
+    for (config, port) in [(limited, 3), (older, 4)] {
+        // SAFETY: the config is valid.
+        assert_eq!(unsafe { wye_gateway_vpc_add(gateway.at(), &config, None) }, WYE_OK);
+        assert_eq!(wye_gateway_vpc_port_add(gateway.at(), config.vni, port, 0, None), WYE_OK);
+        for from in 1..=5 {
+            receive(*world, port, &frame_of([0xff; 6], from));
+        }
+    }
+    assert_eq!((gateway.stat(c"stations.learned"), gateway.stat(c"stations.refused")), (2 + 5, 3));
+}
+
+#[test]
 fn a_removed_vpc_takes_its_ports_along() {
     let world = Fixture::new();
     let gateway = Gateway::site(*world, "192.0.2.1/24", 0xa, "192.0.2.2");
@@ -537,7 +559,7 @@ fn a_gateway_says_in_words_what_it_knows() {
     let expected = "interface port 2 mac 02:00:00:00:00:0a mtu 1500 192.0.2.1/24\n\
         route 192.0.2.0/24 port 2 source 192.0.2.1 metric 0 table 254\n\
         neighbour 192.0.2.2 port 2 mac 02:00:00:00:00:0b reachable waiting 0\n\
-        vpc 42 listener 65536 bindings 0\n\
+        vpc 42 listener 65536 bindings 0 stations 1 flows 0\n\
         vpc 42 port 1\n\
         vpc 42 remote 192.0.2.2 configured stations 0\n\
         station vpc 42 02:00:00:00:01:01 port 1\n";

@@ -443,6 +443,9 @@ proptest! {
     }
 }
 
+mod limits;
+mod mtu;
+
 #[test]
 fn a_bridge_owns_what_it_was_given() {
     let network = two_sites(Kind::Vxlan, 4);

@@ -80,6 +80,91 @@ fn who_does_not_answer_is_asked_three_times_and_given_up_for_a_while() {
     assert_eq!(scene.said(), [all()]);
 }
 
+/// The ms after the first request at which others are sent, looked for every `step` ms, and the one at which the neighbour is given up. A packet
+/// begins to wait in ms `wanted`, if it is given.
+fn requests(config: NeighbourConfig, step: u64, wanted: Option<u64>) -> (Vec<u64>, u64) {
+    let mut scene = Scene::new(config);
+    scene.resolve(KEY, if wanted == Some(0) { b"a" } else { &[] });
+    assert_eq!(scene.said(), [all()]);
+    let mut sent = Vec::new();
+    for ms in (step..).step_by(step as usize) {
+        scene.pass(step);
+        if wanted == Some(ms) {
+            scene.resolve(KEY, b"a");
+        }
+        match &scene.said()[..] {
+            [] => {}
+            [Event::Solicit { key: KEY, mac: None }] => sent.push(ms),
+            [Event::Lost { .. }] => {
+                assert_eq!(scene.cache.stats.solicited, 1 + sent.len() as u64);
+                return (sent, ms);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    unreachable!()
+}
+
+#[test]
+fn a_first_request_that_is_lost_is_repeated_soon_for_who_waits_and_the_others_come_when_they_would_have() {
+    let default = NeighbourConfig::default;
+    assert_eq!(requests(default(), 1, Some(0)), (vec![50, 150, 350, 1000, 2000], 3000));
+    assert_eq!(requests(default(), 1, None), (vec![1000, 2000], 3000));
+    // Who looks less often sends less.
+    assert_eq!(requests(default(), 100, Some(0)), (vec![100, 200, 400, 1000, 2000], 3000));
+    assert_eq!(requests(default(), 1000, Some(0)), (vec![1000, 2000], 3000));
+    // A packet that comes later does not wait for the next one.
+    assert_eq!(requests(default(), 1, Some(20)), (vec![70, 170, 370, 1000, 2000], 3000));
+    assert_eq!(requests(default(), 1, Some(500)), (vec![500, 550, 650, 850, 1000, 2000], 3000));
+    assert_eq!(requests(default(), 1, Some(960)), (vec![1000, 1010, 1110, 1310, 2000], 3000));
+    assert_eq!(requests(default(), 1, Some(2700)), (vec![1000, 2000, 2700, 2750, 2850], 3000));
+    // None is early that would be late.
+    let quick = NeighbourConfig { retransmit_ns: 100_000_000, ..default() };
+    assert_eq!(requests(quick, 1, Some(0)), (vec![50, 100, 150, 200], 300));
+}
+
+#[test]
+fn only_the_question_to_all_is_repeated_early() {
+    let mut scene = Scene::new(NeighbourConfig::default());
+    scene.resolve(KEY, &[]);
+    scene.heard(MAC, ANSWER);
+    scene.pass(30_000);
+    scene.resolve(KEY, &[]);
+    scene.said();
+    for _ in 0..5_999 {
+        scene.pass(1);
+    }
+    assert_eq!(scene.said(), [one(MAC)]);
+    scene.pass(1);
+    assert_eq!(scene.said(), [one(MAC)]);
+}
+
+#[test]
+fn who_did_not_answer_is_asked_anew_when_the_link_comes_up() {
+    let mut scene = Scene::new(NeighbourConfig::default());
+    let other = (2, KEY.1);
+    scene.resolve(other, &[]);
+    scene.resolve(KEY, b"a");
+    (0..3).for_each(|_| scene.pass(1000));
+    assert_eq!(scene.state(), Some(NeighbourState::Failed));
+    scene.said();
+    let now = scene.now;
+    scene.cache.ask_again(1, now, &mut |event| scene.said.push(event));
+    assert_eq!((scene.said(), scene.state()), (vec![all()], Some(NeighbourState::Incomplete)));
+    assert_eq!(scene.cache.get(other).unwrap().state, NeighbourState::Failed);
+    // Packets wait again, and it is given up no sooner than any other.
+    scene.resolve(KEY, b"b");
+    scene.pass(50);
+    assert_eq!(scene.said(), [all()]);
+    (0..2).for_each(|_| scene.pass(1000));
+    assert_eq!(scene.said(), [all(), all()]);
+    scene.heard(MAC, ANSWER);
+    assert_eq!(scene.said(), [Event::Known { key: KEY, mac: MAC, waiting: vec![b"b".to_vec()] }]);
+    // Of whom something is known nobody asks.
+    scene.cache.ask_again(1, now, &mut |event| scene.said.push(event));
+    assert!(scene.said().is_empty());
+}
+
 #[test]
 fn a_neighbour_that_is_used_is_probed_where_it_was() {
     let mut scene = Scene::new(NeighbourConfig::default());
@@ -171,13 +256,14 @@ fn entries_and_waiting_packets_are_bounded() {
 }
 
 proptest! {
-    /// Whatever happens in whatever order: bounds hold, books are balanced, and nobody is asked more often than once a second.
+    /// Whatever happens in whatever order: bounds hold, books are balanced, and nobody is asked more often than seven times before it is given up.
     #[test]
     fn bounds_hold_whatever_happens(steps in proptest::collection::vec((0u8..7, 0u8..6, any::<u16>()), 0..200)) {
         let config = NeighbourConfig { entries_max: 4, queue_max: 3, queue_bytes_max: 64, ..NeighbourConfig::default() };
         let mut cache: Neighbours<Vec<u8>> = Neighbours::new(config);
         let mut now = Nanos(0);
         let (mut given, mut back) = (0u64, 0u64);
+        let mut asked: AHashMap<NeighbourKey, u32> = AHashMap::new();
         for (what, who, much) in steps {
             let key = (u32::from(who & 1), IpAddr::from([10, 0, 0, who]));
             let mut events = Vec::new();
@@ -196,9 +282,21 @@ proptest! {
                     cache.tick(now, 100, &mut then);
                 }
             }
+            // It begins anew for whoever was heard of.
+            if matches!(what, 3 | 4) || what == 5 && cache.get(key).is_some_and(|info| info.mac.is_some()) {
+                asked.remove(&key);
+            }
             for event in events {
-                if let Event::Known { waiting, .. } | Event::Lost { waiting, .. } = event {
-                    back += waiting.len() as u64;
+                match event {
+                    Event::Solicit { key, .. } => {
+                        let times = asked.entry(key).or_default();
+                        *times += 1;
+                        prop_assert!(*times <= 7);
+                    }
+                    Event::Known { key, waiting, .. } | Event::Lost { key, waiting } => {
+                        asked.remove(&key);
+                        back += waiting.len() as u64;
+                    }
                 }
             }
             let waiting: usize = cache.iter().map(|info| info.waiting).sum();
