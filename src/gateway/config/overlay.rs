@@ -304,8 +304,11 @@ fn member<'p>(text: &str, ports: &'p [PortConfig]) -> Result<(&'p PortConfig, Op
     }
 }
 
-/// Ports that say nothing of VLANs are access ports of the usual one, unless they have another part to play.
-pub(super) fn settle(ports: &mut [PortConfig], vpcs: &[VpcSetting]) {
+/// Ports that say nothing of VLANs are access ports of the usual one, unless they have another part to play, or there is a file of flows.
+pub(super) fn settle(ports: &mut [PortConfig], vpcs: &[VpcSetting], has_flows: bool) {
+    if has_flows {
+        return;
+    }
     for port in ports {
         let is_member = vpcs.iter().flat_map(|vpc| &vpc.members).any(|(number, _)| *number == port.number);
         if port.vlans.is_none() && port.interface.is_none() && !is_member {
