@@ -12,7 +12,9 @@ mod life;
 #[path = "../ports/namespace.rs"]
 mod namespace;
 mod queues;
+mod srv6;
 mod storm;
+mod sweep;
 mod switch;
 mod vanish;
 mod vlan;
