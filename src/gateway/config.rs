@@ -547,6 +547,18 @@ mod tests {
     }
 
     #[test]
+    fn a_vpc_over_gre_has_no_udp() {
+        let wan = "[[port]]\nname = 'wan'\nkind = 'tap'\naddress = ['192.0.2.1/24']\n";
+        let vpc = format!("{PORT}{wan}[[vpc]]\nvni = 7\nmembers = ['a']\nkind = 'gre'\nchecksum = true\n");
+        let endpoint = parse(&vpc).unwrap().vpcs[0].config.endpoint.clone();
+        assert_eq!((endpoint.kind, endpoint.checksum), (crate::tunnel::Kind::Gre, true));
+        for more in ["udp_port = 9", "zero_checksum6 = true"] {
+            refused(&format!("{vpc}{more}\n"), 8, &["vpc 7", "udp_port and zero_checksum6 mean nothing to gre"]);
+        }
+        refused(&vpc.replace("'gre'", "'ipip'"), 11, &["kind = 'ipip'", "(vxlan, geneve, gre)"]);
+    }
+
+    #[test]
     fn an_error_names_file_line_and_field() {
         refused("", 1, &["[[port]]"]);
         refused("[datapath]\nflows_mx = 3\n", 2, &["flows_mx", "flows_max"]);
