@@ -4,6 +4,8 @@
 
 mod ask;
 mod counters;
+mod geneve_gre;
+mod guest;
 mod hosts;
 mod learning;
 mod life;
