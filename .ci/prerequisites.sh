@@ -12,7 +12,7 @@ needs=(cc:gcc)
 if [ "$purpose" = test ]; then
     needs+=(c++:g++ pkg-config:pkg-config ip:iproute2 ping:iputils-ping iperf3:iperf3 ethtool:ethtool
         tcpdump:tcpdump valgrind:valgrind abidw:abigail-tools
-        tshark:tshark)
+        tshark:tshark qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio)
     # scapy may have come from elsewhere than Debian's package.
     python3 -c 'import scapy' 2>/dev/null || needs+=(scapy:python3-scapy)
 fi

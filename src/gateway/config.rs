@@ -57,6 +57,8 @@ pub const FILE_LEN_MAX: u64 = 1 << 20;
 pub struct GatewayConfig {
     /// Where the control socket is to be; `None` for no such socket.
     pub control: Option<PathBuf>,
+    /// A file of flows that are there from the beginning.
+    pub flows: Option<PathBuf>,
     /// Settings of the datapath.
     pub datapath: datapath::Config,
     /// Settings of the bridge.
@@ -95,7 +97,7 @@ pub struct PortConfig {
     pub number: u32,
     /// How it is opened.
     pub spec: PortSpec,
-    /// Its VLANs; `None` for an interface of the underlay, and for a port that is only a member of VPCs.
+    /// Its VLANs; `None` for an interface of the underlay, for a port that is only a member of VPCs, and for one that only the file of flows has.
     pub vlans: Option<PortVlans>,
     /// It is an interface of the underlay.
     pub interface: Option<InterfaceConfig>,
@@ -208,6 +210,7 @@ impl<'de> Deserialize<'de> for Trunk {
 #[serde(deny_unknown_fields)]
 struct File {
     control: Option<Spanned<PathBuf>>,
+    flows: Option<PathBuf>,
     #[serde(default)]
     datapath: DatapathTable,
     #[serde(default)]
@@ -371,9 +374,9 @@ impl GatewayConfig {
             let (vni, vpc) = overlay::vpc(table.into_inner(), &mut ports, &vpcs);
             vpcs.push(vpc.map_err(|message| fail(Some(span), format!("vpc {vni}: {message}")))?);
         }
-        overlay::settle(&mut ports, &vpcs);
+        overlay::settle(&mut ports, &vpcs, parsed.flows.is_some());
         let bridge = bridge(&parsed.bridge);
-        Ok(GatewayConfig { control, datapath, bridge, workers, ports, routes, neighbours, vpcs })
+        Ok(GatewayConfig { control, flows: parsed.flows, datapath, bridge, workers, ports, routes, neighbours, vpcs })
     }
 }
 
@@ -545,6 +548,27 @@ mod tests {
         let workers = WorkersConfig { count: 1, cores: vec![], burst: 32, busy_poll: false, exchange: 1024 };
         assert_eq!((config.workers, config.ports[0].number, config.control), (workers, 1, None));
         assert_eq!(config.bridge, BridgeConfig::default());
+    }
+
+    #[test]
+    fn with_a_file_of_flows_only_ports_that_say_so_are_bridged() {
+        let ports = format!("{PORT}\n[[port]]\nname = 'b'\nkind = 'tap'\naccess = 1\n");
+        let bridged = |text: &str| parse(text).unwrap().ports.iter().map(|p| p.vlans.is_some()).collect::<Vec<_>>();
+        assert_eq!(bridged(&ports), [true, true]);
+        assert_eq!(bridged(&format!("flows = 'f'\n{ports}")), [false, true]);
+        assert_eq!(parse(&format!("flows = 'f'\n{ports}")).unwrap().flows, Some("f".into()));
+    }
+
+    #[test]
+    fn a_vpc_over_gre_has_no_udp() {
+        let wan = "[[port]]\nname = 'wan'\nkind = 'tap'\naddress = ['192.0.2.1/24']\n";
+        let vpc = format!("{PORT}{wan}[[vpc]]\nvni = 7\nmembers = ['a']\nkind = 'gre'\nchecksum = true\n");
+        let endpoint = parse(&vpc).unwrap().vpcs[0].config.endpoint.clone();
+        assert_eq!((endpoint.kind, endpoint.checksum), (crate::tunnel::Kind::Gre, true));
+        for more in ["udp_port = 9", "zero_checksum6 = true"] {
+            refused(&format!("{vpc}{more}\n"), 8, &["vpc 7", "udp_port and zero_checksum6 mean nothing to gre"]);
+        }
+        refused(&vpc.replace("'gre'", "'ipip'"), 11, &["kind = 'ipip'", "(vxlan, geneve, gre)"]);
     }
 
     #[test]

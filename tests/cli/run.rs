@@ -102,3 +102,29 @@ fn check_refuses_what_a_run_would_refuse() {
     assert_eq!(wye_ok(&["run", "--check", name]), format!("{name}: 1 ports, 1 workers\n"));
     std::fs::remove_file(path).unwrap();
 }
+
+#[test]
+fn check_refuses_flows_that_do_not_fit_the_ports() {
+    let [config, flows] =
+        ["config", "flows"].map(|name| std::env::temp_dir().join(format!("wye-run-{name}-{}", std::process::id())));
+    let (config, flows) = (config.to_str().unwrap(), flows.to_str().unwrap());
+    std::fs::write(config, format!("flows = {flows:?}\n[[port]]\nname = 'a'\nkind = 'tap'\n")).unwrap();
+    let push = "tnl_push(tnl_port(9),header(size=2,type=112,raw(0102)),out_port(1)),1";
+    for (text, message) in [
+        ("in_port(1), actions:oops".to_owned(), ":1: column "),
+        ("\nin_port(1), actions:2".to_owned(), ":2: port 2: the switch has none of this number"),
+        ("in_port(9), actions:1".to_owned(), ":1: in_port(9): neither a port of the switch nor a tunnel"),
+        (format!("in_port(1), actions:{push}"), ":1: "),
+    ] {
+        std::fs::write(flows, text).unwrap();
+        for args in [&["run", "--check", config][..], &["run", config]] {
+            let error = wye_err(args);
+            assert!(error.contains(&format!("{flows}{message}")), "{error}");
+        }
+    }
+    std::fs::write(flows, "tunnel 9 srv6 End.DT46\nin_port(1), actions:tnl_pop(9)\nin_port(9), actions:1\n").unwrap();
+    assert_eq!(wye_ok(&["run", "--check", config]), format!("{config}: 1 ports, 1 workers\n"));
+    std::fs::remove_file(flows).unwrap();
+    assert!(wye_err(&["run", "--check", config]).contains(flows));
+    std::fs::remove_file(config).unwrap();
+}

@@ -6,11 +6,19 @@ use std::process::{Child, Command, Stdio};
 const MARK: &str = "WYE_TEST_NAMESPACE";
 
 /// Seconds after which such a test is stopped.
-const LIMIT_S: &str = "60";
+const LIMIT_S: u32 = 60;
+
+/// Seconds after which a host is stopped that its test has left behind.
+const HOST_LIMIT_S: &str = "600";
 
 /// Runs `body` in a fresh namespace. `test` is the calling test's full name, by which it is run again there. Says so and returns
 /// where that is not allowed.
 pub fn run(test: &str, body: impl FnOnce()) {
+    run_within(LIMIT_S, test, body);
+}
+
+/// As [`run`], with another limit in seconds.
+pub fn run_within(limit_s: u32, test: &str, body: impl FnOnce()) {
     if std::env::var(MARK).as_deref() == Ok(test) {
         // Hosts would chat about IPv6 on every new interface.
         for which in ["default", "all"] {
@@ -35,7 +43,7 @@ pub fn run(test: &str, body: impl FnOnce()) {
         return skip(test, "no `ip` command (iproute2)");
     }
     let mut command = Command::new("timeout");
-    command.args(["--signal=KILL", LIMIT_S, "unshare"]).args(args).arg(std::env::current_exe().unwrap());
+    command.args(["--signal=KILL", &limit_s.to_string(), "unshare"]).args(args).arg(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(MARK, test);
     let output = command.output().expect("coreutils' timeout");
     let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -68,7 +76,7 @@ pub struct Host(Child);
 impl Host {
     /// A new host without interfaces.
     pub fn start() -> Self {
-        let child = Command::new("unshare").args(["--net", "sleep", LIMIT_S]).spawn().unwrap();
+        let child = Command::new("unshare").args(["--net", "sleep", HOST_LIMIT_S]).spawn().unwrap();
         let host = Host(child);
         let own = std::fs::read_link("/proc/self/ns/net").unwrap();
         while std::fs::read_link(format!("/proc/{}/ns/net", host.0.id())).unwrap() == own {

@@ -4,6 +4,8 @@
 
 mod ask;
 mod counters;
+mod geneve_gre;
+mod guest;
 mod hosts;
 mod learning;
 mod life;
@@ -12,7 +14,9 @@ mod life;
 #[path = "../ports/namespace.rs"]
 mod namespace;
 mod queues;
+mod srv6;
 mod storm;
+mod sweep;
 mod switch;
 mod vanish;
 mod vlan;

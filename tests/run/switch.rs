@@ -31,6 +31,19 @@ pub fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
     await_some(what, || is_so().then_some(()));
 }
 
+/// Waits until both sides of `ask`'s answer are the same.
+pub fn await_equal<T: PartialEq + std::fmt::Debug>(what: &str, mut ask: impl FnMut() -> (T, T)) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let (left, right) = ask();
+        if left == right {
+            return;
+        }
+        assert!(Instant::now() < until, "{what}: {left:?} is not {right:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// A path for this process alone; the file goes with this.
 pub struct Scratch(pub PathBuf);
 

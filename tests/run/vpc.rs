@@ -63,7 +63,7 @@ impl Joined {
 }
 
 /// Packets that a host's `eth0` received, and sent.
-fn interface_counts(host: &Host) -> (u64, u64) {
+pub fn interface_counts(host: &Host) -> (u64, u64) {
     let text = host.run("cat /proc/net/dev");
     let line = text.lines().find_map(|line| line.trim_start().strip_prefix("eth0:")).unwrap();
     let counts: Vec<u64> = line.split_whitespace().map(|n| n.parse().unwrap()).collect();

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use wye::datapath::FlowInfo;
 use wye::flow::text::{self, PortNames};
 use wye::gateway::config::PortConfig;
-use wye::gateway::{Domain, Place, PortVlans, Underlay};
+use wye::gateway::{Bridge, Domain, Place, PortVlans, Underlay};
 use wye::packet::DropReason;
 use wye::port::{Link, PortStats};
 
@@ -208,7 +208,7 @@ pub struct Ports {
 }
 
 impl Port {
-    fn of(view: &PortView) -> Port {
+    fn of(view: &PortView, bridge: &Bridge) -> Port {
         let sum = |of: fn(&PortStats) -> u64| view.queues.iter().map(|queue| of(&queue.stats())).sum();
         let link = match view.queues.first().map(|queue| queue.link()) {
             Some(Link::Up) => "up",
@@ -220,7 +220,7 @@ impl Port {
             name: view.config.spec.name.clone(),
             kind: view.config.spec.kind.name().to_owned(),
             link: link.to_owned(),
-            vlans: vlans(&view.config),
+            vlans: vlans(&view.config, bridge),
             queues: view.queues.len(),
             rx_packets_of_queue: view.queues.iter().map(|queue| queue.stats().rx_packets).collect(),
             rx_packets: sum(|s| s.rx_packets),
@@ -236,9 +236,10 @@ impl Port {
     }
 }
 
-fn vlans(port: &PortConfig) -> String {
+fn vlans(port: &PortConfig, bridge: &Bridge) -> String {
     let Some(vlans) = &port.vlans else {
-        return if port.interface.is_some() { "underlay".to_owned() } else { "vpc".to_owned() };
+        let has = if port.interface.is_some() { "underlay" } else { "vpc" };
+        return if bridge.owns(port.number) { has } else { "flows" }.to_owned();
     };
     match vlans {
         PortVlans::Access(vlan) => format!("access {vlan}"),
@@ -252,7 +253,7 @@ fn vlans(port: &PortConfig) -> String {
 impl Ports {
     /// The ports now.
     pub fn of(view: &View) -> Ports {
-        let mut ports: Vec<Port> = view.ports.iter().map(Port::of).collect();
+        let mut ports: Vec<Port> = view.ports.iter().map(|port| Port::of(port, &view.bridge)).collect();
         ports.sort_unstable_by_key(|port| port.number);
         Ports { ports }
     }

@@ -1,4 +1,4 @@
-//! A file of flows, as `wye replay` and `wye explain` read it.
+//! A file of flows, as `wye replay`, `wye explain` and `wye run` read it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -14,7 +14,7 @@ use wye::meter::{Band, MeterConfig, MeterUnit};
 use wye::port::PortEntry;
 use wye::port::table::{PORT_NUMBER_END, PortAddError};
 use wye::time::Nanos;
-use wye::tunnel::{Kind, Options, Template, Tunnel, Way};
+use wye::tunnel::{Behaviour, Kind, Options, Template, Tunnel, Way};
 
 /// What `--help` says of the format.
 pub const FORMAT: &str = "\
@@ -29,10 +29,12 @@ line set up what actions may name:
   meter 1 kbps 8000 burst 1000      (or pps; several 'RATE burst SIZE' are several bands)
   bond 7 2 3                        (bond 7 spreads over ports 2 and 3)
   tunnel 4789 vxlan                 (what tnl_pop(4789) takes out comes in again on port 4789; any kind of Open vSwitch's)
+  tunnel 5 srv6 End.DX4             (tnl_pop(5) is a segment's behaviour, by its name in IANA's registry: 'End with PSP', 'End.DX2')
   tunnel 9 vxlan 192.0.2.1 192.0.2.2 port 3 mtu 1500
                                     (encap(tunnel=9) sends from the first address to the second by port 3; vxlan, geneve, gre)
 
-Ports are numbers, and exist because a flow or a bond names them.";
+Ports are numbers, and exist because a flow or a bond names them; 'wye run' has those of its configuration. There 'tunnel' is without
+addresses: tnl_push has outer headers as they are to be sent, and VPCs find out about the other end by themselves.";
 
 /// The longest flow file that is read.
 const LEN_MAX: u64 = 64 << 20;
@@ -49,7 +51,7 @@ pub struct FlowFile {
     flows: Vec<(usize, FlowText)>,
     meters: Vec<(usize, u32, MeterConfig)>,
     bonds: Vec<(u32, Vec<u32>)>,
-    tunnels: Vec<(u32, Tunnel)>,
+    tunnels: Vec<(usize, u32, Tunnel)>,
     /// Ports, with the first lines that name them.
     ports: BTreeMap<u32, usize>,
 }
@@ -103,7 +105,7 @@ impl FlowFile {
                     if let Some(port) = port {
                         file.port("tunnel", port, i + 1).map_err(at)?;
                     }
-                    file.tunnels.push((number, tunnel));
+                    file.tunnels.push((i + 1, number, tunnel));
                 }
                 ["bond", id, ref ports @ ..] => {
                     let ports: Result<Vec<u32>, String> = ports.iter().map(|p| number("bond", p)).collect();
@@ -127,7 +129,7 @@ impl FlowFile {
         }
         // A meter may be defined below the flow that has it.
         let meters: BTreeSet<u32> = file.meters.iter().map(|(_, id, _)| *id).collect();
-        let tunnels: BTreeSet<u32> = file.tunnels.iter().map(|(id, _)| *id).collect();
+        let tunnels: BTreeSet<u32> = file.tunnels.iter().map(|(_, id, _)| *id).collect();
         for (line, flow) in &file.flows {
             each_action(&flow.actions, &mut |action| match action {
                 Action::Meter(id) if !meters.contains(id) => {
@@ -157,43 +159,86 @@ impl FlowFile {
     /// # Errors
     /// What could not be set up, and its line; of `in_ports`, after `whose`.
     pub fn load(&self, in_ports: &[u32], whose: &str) -> Result<Loaded, String> {
-        let config = Config {
-            flows_max: u32::try_from(self.flows.len()).unwrap_or(u32::MAX).max(1),
-            pool_buffers: 4096,
-            buffer_len: 65_535 + 256,
-            seed: Some(1),
-            ..Config::default()
-        };
-        let datapath = Datapath::new(config).map_err(|e| e.to_string())?;
-        let add = |number: u32| {
-            let entry = PortEntry { number, name: number.to_string().into(), packet_len_max: PACKET_LEN_MAX, up: true };
-            datapath.port_add(entry)
-        };
+        let datapath = self.datapath(4096, 65_535 + 256)?;
+        let add = |number| add_port(&datapath, number);
         for (&number, &line) in &self.ports {
             add(number).map_err(|e| self.wrong(line, &format!("port {number}: {e}")))?;
         }
         for &number in in_ports.iter().filter(|number| !self.ports.contains_key(number)) {
             add(number).map_err(|e| format!("{whose}: packets come in on port {number}: {e}"))?;
         }
+        let lines = self.install(&datapath, START)?;
+        Ok(Loaded { datapath, lines })
+    }
+
+    /// An empty datapath with room for the flows.
+    fn datapath(&self, pool_buffers: u32, buffer_len: u32) -> Result<Datapath, String> {
+        let flows_max = u32::try_from(self.flows.len()).unwrap_or(u32::MAX).max(1);
+        let config = Config { flows_max, pool_buffers, buffer_len, seed: Some(1), ..Config::default() };
+        Datapath::new(config).map_err(|e| e.to_string())
+    }
+
+    /// Checks that the file fits a running switch, which has these ports; it is set up once on trial.
+    ///
+    /// # Errors
+    /// What does not, and its line.
+    pub fn check(&self, ports: &BTreeSet<u32>) -> Result<(), String> {
+        for (number, line) in &self.ports {
+            if !ports.contains(number) {
+                return Err(self.wrong(*line, &format!("port {number}: the switch has none of this number")));
+            }
+        }
+        let mut tunnels = BTreeSet::new();
+        for (line, number, tunnel) in &self.tunnels {
+            let failed = |what: &str| Err(self.wrong(*line, &format!("tunnel {number}: {what}")));
+            if *number >= PORT_NUMBER_END {
+                return failed(&format!("{}", PortAddError::NumberOutOfRange(*number)));
+            }
+            if ports.contains(number) {
+                return failed("a port has this number");
+            }
+            if tunnel.way.is_some() {
+                return failed("nobody asks for the other end's link-layer address: use tnl_push, or a VPC");
+            }
+            tunnels.insert(*number);
+        }
+        for (line, flow) in &self.flows {
+            let (from, is_exact) = (flow.key.base.in_port, flow.mask.0.base.in_port == u32::MAX);
+            if is_exact && !ports.contains(&from) && !tunnels.contains(&from) {
+                return Err(self.wrong(*line, &format!("in_port({from}): neither a port of the switch nor a tunnel")));
+            }
+        }
+        let trial = self.datapath(256, 2304)?;
+        for &number in ports {
+            add_port(&trial, number).map_err(|e| format!("{}: port {number}: {e}", self.name))?;
+        }
+        self.install(&trial, START).map(drop)
+    }
+
+    /// Puts meters, bonds, tunnels and flows into a datapath, which has the ports; returns the lines of the flows, by their numbers.
+    ///
+    /// # Errors
+    /// What could not be set up, and its line.
+    pub fn install(&self, datapath: &Datapath, now: Nanos) -> Result<BTreeMap<u32, usize>, String> {
         for (line, id, config) in &self.meters {
-            let set = datapath.meter_set(*id, config.clone(), START);
+            let set = datapath.meter_set(*id, config.clone(), now);
             set.map_err(|e| self.wrong(*line, &format!("meter {id}: {e}")))?;
         }
         for (id, ports) in &self.bonds {
             datapath.bond_set(*id, core::array::from_fn::<u32, BUCKETS, _>(|bucket| ports[bucket % ports.len()]));
         }
-        for (number, tunnel) in &self.tunnels {
+        for (_, number, tunnel) in &self.tunnels {
             datapath.tunnel_set(*number, tunnel.clone());
         }
         let mut lines = BTreeMap::new();
         for (line, flow) in &self.flows {
             let ufid = flow.ufid.map(u128::from_be_bytes);
-            let put = FlowPut { ufid, now: START, ..FlowPut::create(&flow.key, &flow.mask, flow.actions.clone()) };
+            let put = FlowPut { ufid, now, ..FlowPut::create(&flow.key, &flow.mask, flow.actions.clone()) };
             datapath.flow_put(put).map_err(|e| self.wrong(*line, &e))?;
             let info = datapath.flow_get(FlowId::Exactly(&flow.key, &flow.mask)).map_err(|e| self.wrong(*line, &e))?;
             lines.insert(info.number, *line);
         }
-        Ok(Loaded { datapath, lines })
+        Ok(lines)
     }
 
     /// The one form of what is wrong in a line.
@@ -204,6 +249,12 @@ impl FlowFile {
 
 /// When a loaded datapath's time begins.
 pub const START: Nanos = Nanos(1_000_000_000);
+
+/// Adds a port of which only the number matters.
+fn add_port(datapath: &Datapath, number: u32) -> Result<(), PortAddError> {
+    let entry = PortEntry { number, name: number.to_string().into(), packet_len_max: PACKET_LEN_MAX, up: true };
+    datapath.port_add(entry)
+}
 
 fn number(field: &str, word: &str) -> Result<u32, String> {
     word.parse().map_err(|_| format!("{field}: '{word}' is not a number below 4294967296"))
@@ -243,6 +294,13 @@ fn meter(id: &str, unit: &str, bands: &[&str]) -> Result<(u32, MeterConfig), Str
 fn tunnel(kind: &str, ends: &[&str]) -> Result<(Tunnel, Option<u32>), String> {
     let named = Kind::ALL.iter().copied().find(|k| k.name() == kind);
     let kind = named.ok_or_else(|| format!("tunnel: '{kind}' is no kind of tunnel"))?;
+    if let (Kind::Srv6, [_, ..]) = (kind, ends) {
+        let name = ends.join(" ");
+        let behaviour = Behaviour::from_name(&name);
+        let behaviour = behaviour.ok_or_else(|| format!("tunnel: '{name}' is no behaviour of a segment"))?;
+        let options = Options { behaviour: Some(behaviour), ..Options::default() };
+        return Ok((Tunnel::new(kind, options), None));
+    }
     let tunnel = Tunnel::new(kind, Options::default());
     let (from, to, port, mtu) = match *ends {
         [] => return Ok((tunnel, None)),
@@ -296,6 +354,7 @@ mod tests {
             ("tunnel 7 vxlan 10.0.0.1", 1, "'FROM TO port PORT mtu MTU'"),
             ("tunnel 7 vxlan 10.0.0.1 ::1 port 2", 1, "one IP version"),
             ("tunnel 7 gtpu 10.0.0.1 10.0.0.2 port 2", 1, "gtpu is only taken off"),
+            ("tunnel 7 srv6 End.DX5", 1, "'End.DX5' is no behaviour"),
             ("in_port(1), actions:tnl_pop(7)", 1, "tunnel 7: no line of the file defines it"),
             ("bond 7 2 65536", 1, "bond: port number 65536 is out of range"),
             (
@@ -326,6 +385,36 @@ mod tests {
             .collect();
         let many = error(&bonds);
         assert!(many.starts_with("f:") && many.contains(": port "), "{many}");
+    }
+
+    #[test]
+    fn what_does_not_fit_a_running_switch_is_told_with_file_and_line() {
+        let check = |text: &str| {
+            let file = FlowFile { name: "f".to_owned(), ..FlowFile::parse(text).unwrap() };
+            file.check(&BTreeSet::from([1, 2])).err().unwrap_or_default()
+        };
+        for (text, message) in [
+            ("in_port(1), actions:2", ""),
+            ("tunnel 9 srv6 End with PSP\nin_port(1), actions:tnl_pop(9)\nin_port(9), actions:2", ""),
+            ("in_port(1), actions:2\nin_port(2), actions:3", "f:2: port 3: the switch has none of this number"),
+            ("in_port(9), actions:2", "f:1: in_port(9): neither a port of the switch nor a tunnel"),
+            ("\ntunnel 2 gre", "f:2: tunnel 2: a port has this number"),
+            ("tunnel 65536 gre", "f:1: tunnel 65536: port number 65536 is out of range (0 to 65535)"),
+            (
+                "tunnel 9 gre 10.0.0.1 10.0.0.2 port 2",
+                "f:1: tunnel 9: nobody asks for the other end's link-layer address: use tnl_push, or a VPC",
+            ),
+        ] {
+            assert_eq!(check(text), message, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_segment_has_the_behaviour_that_its_line_names() {
+        let file = FlowFile::parse("tunnel 5 srv6 End.X with PSP & USD\ntunnel 6 srv6").unwrap();
+        let behaviours: Vec<_> = file.tunnels.iter().map(|(_, id, tunnel)| (*id, tunnel.options.behaviour)).collect();
+        let flavours = wye::tunnel::Flavours { psp: true, usp: false, usd: true };
+        assert_eq!(behaviours, [(5, Some(Behaviour::EndX(flavours))), (6, None)]);
     }
 
     #[test]

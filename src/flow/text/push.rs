@@ -6,9 +6,10 @@
 //! ```
 //!
 //! The words are Open vSwitch's, and leave out what is filled in for each packet: lengths, the identification and the checksum of IPv4.
-//! These are zero, as in the headers that Open vSwitch makes. Two forms are Wye's own, so that whatever is in a header reads back as the
-//! same bytes: `csum=` behind `frag=` for an IPv4 checksum that is not 0, and `header(size=…,type=…,raw(…))` with hexadecimal digits for
-//! headers that have something else in them, are cut off, or belong to no kind that is known here.
+//! These are zero, as in the headers that Open vSwitch makes. Three forms are Wye's own, so that whatever is in a header reads back as the
+//! same bytes: `csum=` behind `frag=` for an IPv4 checksum that is not 0; `proto=` behind `segs(…)` for what follows a segment routing header,
+//! which must be told for the header to be of use; and `header(size=…,type=…,raw(…))` with hexadecimal digits for headers that have something
+//! else in them, are cut off, or belong to no kind that is known here.
 
 use zerocopy::FromBytes;
 
@@ -292,8 +293,9 @@ fn read_srv6(scan: &mut Scan<'_>, out: &mut Vec<u8>) -> Result<(), TextError> {
     if last != usize::from(left) || (2 * segments.len()) > 0xff {
         return Err(fields.scan.error_at(start, TextFault::Expected("one segment more than are left")));
     }
+    let proto = if fields.scan.rest().starts_with(",proto=") { fields.byte("proto")? } else { 0 };
     fields.close()?;
-    out.extend([0, (2 * segments.len()) as u8, ROUTING_SEGMENTS, left, left, 0, 0, 0]);
+    out.extend([proto, (2 * segments.len()) as u8, ROUTING_SEGMENTS, left, left, 0, 0, 0]);
     // RFC 8754 §2: the list is in reverse order.
     segments.reverse();
     out.extend(segments.as_flattened());
@@ -443,7 +445,11 @@ fn write_srv6(bytes: &[u8], out: &mut String) -> Option<()> {
     for (i, segment) in segments.iter().rev().enumerate() {
         write!(out, "{}{}", if i > 0 { "," } else { "" }, Ipv6Addr::from(*segment));
     }
-    out.push_str("))");
+    out.push(')');
+    if bytes[0] != 0 {
+        write!(out, ",proto={}", bytes[0]);
+    }
+    out.push(')');
     Some(())
 }
 

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use super::*;
 use crate::flow::FlowKey;
-use crate::flow::key::TUNNEL_OAM;
+use crate::flow::key::{TUNNEL_KEY, TUNNEL_OAM};
 use crate::gateway::underlay::messages::{self, Link, Message};
 use crate::gateway::underlay::{UnderlayError, routes};
 use crate::packet::Packet;
@@ -390,6 +390,10 @@ impl Bridge {
     /// Where a frame out of a tunnel came from.
     pub(super) fn source_of_tunnel(&self, state: &mut State, miss: &Miss<'_>, tag: Tag) -> Result<Source, DropReason> {
         let tunnel = &miss.key.tunnel;
+        // GRE may have no key, which is not key 0.
+        if tunnel.flags & TUNNEL_KEY == 0 {
+            return Err(DropReason::UnknownVni);
+        }
         let vni = u32::try_from(tunnel.id.get()).ok().and_then(Vni::new).ok_or(DropReason::UnknownVni)?;
         let vpc = state.vpcs.get(&vni).filter(|vpc| vpc.config.listener == miss.key.base.in_port);
         let vpc = vpc.ok_or(DropReason::UnknownVni)?;
@@ -540,7 +544,7 @@ fn message(packet: &Packet, key: &FlowKey) -> Option<Message> {
 pub(super) fn match_tunnel(key: &FlowKey, mask: &mut FlowMask) {
     let tunnel = &mut mask.0.tunnel;
     tunnel.id.set(u64::MAX);
-    tunnel.flags = TUNNEL_OAM;
+    tunnel.flags = TUNNEL_KEY | TUNNEL_OAM;
     if key.tunnel.ipv4_src == [0; 4] {
         tunnel.ipv6_src = [0xff; 16];
     } else {

@@ -123,7 +123,7 @@ struct ProxyTable {
     mac: Mac,
 }
 
-/// `"vxlan"` or `"geneve"`.
+/// `"vxlan"`, `"geneve"` or `"gre"`.
 #[derive(Clone, Copy, Debug)]
 struct Tunnelled(Kind);
 
@@ -132,7 +132,8 @@ impl<'de> Deserialize<'de> for Tunnelled {
         match String::deserialize(from)?.as_str() {
             "vxlan" => Ok(Tunnelled(Kind::Vxlan)),
             "geneve" => Ok(Tunnelled(Kind::Geneve)),
-            other => Err(D::Error::custom(format!("{other:?} is no kind of tunnel for a VPC (vxlan, geneve)"))),
+            "gre" => Ok(Tunnelled(Kind::Gre)),
+            other => Err(D::Error::custom(format!("{other:?} is no kind of tunnel for a VPC (vxlan, geneve, gre)"))),
         }
     }
 }
@@ -262,6 +263,9 @@ fn checked(table: VpcTable, number: u32, ports: &[PortConfig], others: &[VpcSett
         members.push((port.number, vlan));
     }
     let kind = table.kind.map_or(Kind::Vxlan, |kind| kind.0);
+    if kind == Kind::Gre && (table.udp_port.is_some() || table.zero_checksum6.is_some()) {
+        return Err("udp_port and zero_checksum6 mean nothing to gre".to_owned());
+    }
     // The other end is put in for each of them.
     let default = Endpoint::new(kind, IpAddr::from([0, 0, 0, 0]));
     let endpoint = Endpoint {
@@ -308,8 +312,11 @@ fn member<'p>(text: &str, ports: &'p [PortConfig]) -> Result<(&'p PortConfig, Op
     }
 }
 
-/// Ports that say nothing of VLANs are access ports of the usual one, unless they have another part to play.
-pub(super) fn settle(ports: &mut [PortConfig], vpcs: &[VpcSetting]) {
+/// Ports that say nothing of VLANs are access ports of the usual one, unless they have another part to play, or there is a file of flows.
+pub(super) fn settle(ports: &mut [PortConfig], vpcs: &[VpcSetting], has_flows: bool) {
+    if has_flows {
+        return;
+    }
     for port in ports {
         let is_member = vpcs.iter().flat_map(|vpc| &vpc.members).any(|(number, _)| *number == port.number);
         if port.vlans.is_none() && port.interface.is_none() && !is_member {

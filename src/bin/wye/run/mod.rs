@@ -15,11 +15,13 @@ use wye::gateway::config::{FILE_LEN_MAX, GatewayConfig};
 
 use crate::Outcome;
 use crate::answer::{Ports, Stats, Total};
+use crate::flowfile::{FORMAT, FlowFile};
 use control::Control;
 use switch::Switch;
 
 /// Arguments of `wye run`.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = FORMAT)]
 pub struct Args {
     /// The configuration (TOML).
     #[arg(required_unless_present = "sample_config")]
@@ -50,6 +52,10 @@ pub fn run(args: Args) -> Outcome {
     let config = read(path)?;
     // Of all that `Switch::start` asks of the machine, this is known without opening anything.
     switch::try_cores(&config.workers.cores).map_err(|e| format!("{}: workers: cores: {e}", path.display()))?;
+    let flows = config.flows.as_deref().map(FlowFile::read).transpose()?;
+    if let Some(flows) = &flows {
+        flows.check(&config.ports.iter().map(|port| port.number).collect())?;
+    }
     if args.check {
         let (ports, workers) = (config.ports.len(), config.workers.count);
         writeln!(std::io::stdout(), "{}: {ports} ports, {workers} workers", path.display())?;
@@ -63,7 +69,7 @@ pub fn run(args: Args) -> Outcome {
     }
     let path = config.control.clone();
     let control = path.map(|path| Control::bind(&path).map_err(|e| format!("{}: {e}", path.display()))).transpose()?;
-    let switch = Switch::start(config)?;
+    let switch = Switch::start(config, flows.as_ref())?;
     if let Some(control) = &control {
         control.serve(switch.view())?;
     }

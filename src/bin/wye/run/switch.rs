@@ -15,6 +15,7 @@ use wye::port::{Driver, PortEntry, open_queues};
 use wye::time::Nanos;
 
 use super::overlay;
+use crate::flowfile::FlowFile;
 
 /// Turns without a packet before a worker sleeps: enough to bridge the gaps of a busy link.
 const IDLE_TURNS: u32 = 64;
@@ -74,7 +75,7 @@ struct Seat {
 
 impl Switch {
     /// Opens the ports and starts the workers. On an error nothing is left: what was opened is closed again.
-    pub fn start(config: GatewayConfig) -> Result<Switch, Box<dyn std::error::Error>> {
+    pub fn start(config: GatewayConfig, flows: Option<&FlowFile>) -> Result<Switch, Box<dyn std::error::Error>> {
         let datapath = Datapath::new(config.datapath.clone()).map_err(|e| format!("datapath: {e}"))?;
         // All drivers before the first worker: a port that cannot be opened must not be found out by packets.
         let mut drivers: Vec<Vec<Box<dyn Driver>>> = Vec::new();
@@ -121,6 +122,9 @@ impl Switch {
             let bell = Arc::clone(seats[0].waiter.doorbell());
             datapath.set_injected(Some(Arc::new(move || bell.ring())));
             overlay::set_up(underlay, &bridge, &config)?;
+        }
+        if let Some(flows) = flows {
+            flows.install(&datapath, Nanos(0))?;
         }
 
         let start = Instant::now();

@@ -101,6 +101,9 @@ fn the_words_stand_for_these_bytes() {
     let srv6 = stable(112, 94, &format!("{V6}srv6(segments_left=1,segs(fd00::8,fd00::9))")).header;
     assert_eq!(srv6[54..62], [0, 4, 4, 1, 1, 0, 0, 0]);
     assert_eq!((srv6[77], srv6[93]), (9, 8));
+    // RFC 8754 §2: it begins with the type of what follows.
+    let srv6 = stable(112, 78, &format!("{V6}srv6(segments_left=0,segs(fd00::9),proto=41)")).header;
+    assert_eq!(srv6[54..62], [41, 2, 4, 0, 0, 0, 0, 0]);
     // ERSPAN type III: version 2, session, and behind timestamp and group hardware id and direction.
     let erspan = stable(108, 74, &format!("{V6}erspan(ver=2,sid=0x237,dir=1,hwid=0x17)")).header;
     assert_eq!(erspan[54..62], [0x10, 0, 0x22, 0xeb, 0, 0, 0, 0]);
@@ -190,6 +193,7 @@ fn errors_name_the_place_and_the_field() {
     );
     refused(112, 94, &format!("{V6}srv6(segments_left=2,segs(fd00::7,fd00::8))"), "one segment more than are left");
     refused(112, 94, &format!("{V6}srv6(segments_left=1,segs(fd00::7,fd00::8),x)"), "srv6: ) is expected");
+    refused(112, 78, &format!("{V6}srv6(segments_left=0,segs(fd00::7),proto=256)"), "srv6(proto): the number must not");
     refused(4, 2, "raw(01020)", "tnl_push(raw): up to 512 hexadecimal bytes is expected");
     let text = "tnl_push(tnl_port(x),header(size=0,type=4,raw()),out_port(1))";
     assert!(parse_actions(text, NONE).unwrap_err().to_string().starts_with("column 19: tnl_push(tnl_port): a port's"));

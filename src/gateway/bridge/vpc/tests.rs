@@ -75,6 +75,25 @@ fn hosts_of_one_vpc_on_two_sites_are_on_one_link() {
 }
 
 #[test]
+fn gre_without_a_key_is_of_no_vpc() {
+    let mut site = sites(Kind::Gre, 4, 1).remove(0);
+    site.vpc(0, &[(1, None)], &[address(4, 2)]);
+    site.flush(Nanos(1));
+    let hello = udp(mac(2), BROADCAST, 20);
+    let from_other = |gre: &[u8]| {
+        let outer = Frame::new().eth(wan_mac(1), wan_mac(2)).ipv4([192, 0, 2, 2], [192, 0, 2, 1]).proto(47);
+        outer.payload(&[gre, &hello].concat()).build()
+    };
+    let [keyed, keyless] = [&[0x20, 0, 0x65, 0x58, 0, 0, 0, 0][..], &[0, 0, 0x65, 0x58]].map(from_other);
+    // Before and after there is a flow for those with the key.
+    for round in 1..3 {
+        assert_eq!(site.send(WAN, &keyless, Nanos(2)), []);
+        assert_eq!(site.dropped(DropReason::UnknownVni), round);
+        assert_eq!(site.send(WAN, &keyed, Nanos(2)), [(1, hello.clone())]);
+    }
+}
+
+#[test]
 fn a_frame_waits_until_the_other_end_has_said_where_it_is() {
     for version in [4, 6] {
         let mut network = two_sites(Kind::Vxlan, version);
