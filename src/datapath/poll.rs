@@ -32,7 +32,7 @@ pub const BURST_DEFAULT: usize = 32;
 
 /// Nanoseconds between two looks at a link.
 pub const LINK_INTERVAL_NS: u64 = 1_000_000_000;
-/// Nanoseconds between two looks at a link when packets were refused in between.
+/// Nanoseconds between two looks at a link that was down, or if packets were refused in between.
 const LINK_SUSPECT_NS: u64 = 20_000_000;
 /// Nanoseconds between two readings of the drivers' statistics.
 const STATS_INTERVAL_NS: u64 = 100_000_000;
@@ -180,7 +180,7 @@ pub struct LocalPorts {
     batch: Vec<Packet>,
     burst: usize,
     pool: PoolCache,
-    /// A driver refused packets since its link was looked at.
+    /// A driver refused packets since its link was looked at, or the link was down.
     is_suspect: bool,
     link_at: Nanos,
     stats_at: Nanos,
@@ -294,7 +294,6 @@ impl LocalPorts {
         if !self.is_checked || since >= LINK_INTERVAL_NS || self.is_suspect && since >= LINK_SUSPECT_NS {
             self.link_at = now;
             self.is_checked = true;
-            self.is_suspect = false;
             for port in &mut self.ports {
                 port.link = port.driver.link();
                 port.counters.set_link(port.link);
@@ -303,6 +302,8 @@ impl LocalPorts {
                     port.told = Some(tell);
                 }
             }
+            // A link that is down is awaited: what goes its way is dropped until it is seen to be up.
+            self.is_suspect = self.ports.iter().any(|port| port.link == Link::Down);
             self.read_stats(now);
         } else if now.since(self.stats_at) >= STATS_INTERVAL_NS {
             self.read_stats(now);

@@ -41,7 +41,7 @@ impl Lan {
     /// Host `from` pings host `to`: every packet is answered.
     fn ping(&self, version: u8, from: usize, to: usize, size: usize) {
         let target = address(version, to);
-        let said = self.hosts[from - 1].run(&format!("ping -{version} -c 3 -i 0.02 -W 5 -M do -s {size} {target}"));
+        let said = self.hosts[from - 1].run(&format!("ping -{version} -c 3 -i 0.2 -W 5 -M do -s {size} {target}"));
         assert!(said.contains(" 3 received"), "{said}");
     }
 

@@ -256,7 +256,7 @@ fn join(test: &'static str, kind: &str, case: &Case) {
         let version = if case.inner == Inner::V6 { 6 } else { 4 };
         let headers = if version == 4 { 28 } else { 48 };
         sweep(test, one, &address(version, 2), MTU - case.overhead() - headers);
-        let said = joined.two().run(&format!("ping -{version} -c 3 -i 0.02 -W 5 {}", address(version, 1)));
+        let said = joined.two().run(&format!("ping -{version} -c 3 -i 0.2 -W 5 {}", address(version, 1)));
         assert!(said.contains(" 3 received"), "{said}");
         if std::process::Command::new("iperf3").arg("--version").output().is_err() {
             return skip(test, "no iperf3");
