@@ -145,10 +145,10 @@ def table(out, head, rows):
 
 
 class Record:
-    """Two new files in benches/record/; an old record is never written over."""
+    """Two new files in benches/record/, named by the date or by NAME; an old record is never written over."""
 
     def __init__(self, args):
-        base = os.path.join(RECORDS, time.strftime("%Y-%m-%d-peers") + ("-disturbed" if args.disturbed else ""))
+        base = os.path.join(RECORDS, os.environ.get("NAME", time.strftime("%Y-%m-%d")) + "-peers" + ("-disturbed" if args.disturbed else ""))
         self.text, self.lines = base + ".txt", base + ".json"
         for path in (self.text, self.lines):
             if os.path.exists(path):
