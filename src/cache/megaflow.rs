@@ -214,15 +214,20 @@ impl Unions {
         &self.0[class(word)]
     }
 
-    /// Classes in a row that have the same union share it, so that a mask of all classes does not take a hundred times its size.
-    fn widen(&mut self, class: usize, mask: &FlowMask) {
+    /// Adds a mask; false if the union has all its bits. Classes in a row that have the same union share it, so that a mask of all classes
+    /// does not take a hundred times its size.
+    fn widen(&mut self, class: usize, mask: &FlowMask) -> bool {
         let mut union = self.0[class].whole;
         union.unite(mask);
+        if union == self.0[class].whole {
+            return false;
+        }
         let union = Unions::mask_of(union);
         self.0[class] = match class.checked_sub(1).map(|before| &self.0[before]) {
             Some(before) if before.whole == union.whole => Arc::clone(before),
             _ => Arc::new(union),
         };
+        true
     }
 }
 
@@ -637,8 +642,7 @@ impl<T: Send + Sync + 'static> MegaflowWriter<T> {
             for class in classes(&key, mask) {
                 state.classes[class] += 1;
                 if state.classes[class] == 1 {
-                    self.unions.widen(class, mask);
-                    changed = true;
+                    changed |= self.unions.widen(class, mask);
                 }
             }
         }

@@ -24,6 +24,9 @@ const HALF: usize = 32;
 /// Headers at most.
 const LEN_MAX: usize = 2 * HALF;
 
+/// Where a packet may begin, so that what is inside begins at an offset of 16 bits.
+const OFFSET_MAX: usize = u16::MAX as usize - LEN_MAX;
+
 /// The two halves, which overlap in shorter headers, as words.
 type Words = [u64; 8];
 
@@ -105,7 +108,12 @@ impl Alike {
         let own_options = bytes.get(OPTIONS..at)?;
         // Bits that the key does not have as they are on the wire.
         let has_reserved = own_options != key.options.get(..own_options.len())?;
-        if at > LEN_MAX || is_marked || end != bytes.len() || packet.ext != 0 || !own_options.is_empty() && has_reserved
+        if at > LEN_MAX
+            || packet.headroom() > OFFSET_MAX
+            || is_marked
+            || end != bytes.len()
+            || packet.ext != 0
+            || !own_options.is_empty() && has_reserved
         {
             return None;
         }
@@ -167,6 +175,7 @@ impl Alike {
         let (total, len) = (usize::from(total) + L3, usize::from(len) + L4);
         differs == 0
             && (total, len) == (bytes.len(), bytes.len())
+            && packet.headroom() <= OFFSET_MAX
             && !packet.flags.contains(PacketFlags::LAYER3)
             && (packet.flags.contains(PacketFlags::CHECKSUM_GOOD)
                 || checksum::is_right_v4(head[L3..L4].first_chunk().unwrap_or(&[0; 20])))

@@ -245,8 +245,17 @@ impl<'a, 'b> Round<'a, 'b> {
                     self.tell(exec, 0..n as u16, Tier::Exact);
                 }
                 if !FIRST {
-                    let outputs = self.view.flow(number).is_some_and(|flow| flow.value.only_output().is_some());
-                    self.keep_or_shed(exec, n, bare, outputs);
+                    let port = self.view.flow(number).and_then(|flow| flow.value.only_output());
+                    self.keep_or_shed(exec, n, bare, port.is_some());
+                    // The flow may go or change meanwhile, and what was shed cannot be had back: it is not asked again.
+                    if let Some(port) = port.filter(|_| self.scratch.plain) {
+                        let Scratch { bytes, tcp_flags, longest, ref refs, .. } = *self.scratch;
+                        if let Some(cell) = self.column.cell(number) {
+                            cell.count(n as u64, bytes, tcp_flags_of(tcp_flags), exec.settings.now);
+                        }
+                        exec.output_plain(port, &refs[..n], longest);
+                        return;
+                    }
                 }
                 self.one_flow::<O, FIRST>(exec, number, n, burst);
                 if O::ACTIVE {
@@ -297,7 +306,7 @@ impl<'a, 'b> Round<'a, 'b> {
     /// those of a first round, unless one of them is a copy or is to be cut. Else those that are `bare` get a place for it.
     #[inline(always)]
     fn keep_or_shed<O: Observer>(&mut self, exec: &mut Running<'_, '_, O>, n: usize, bare: bool, output: bool) {
-        if !output {
+        if !output || O::STEPS {
             if bare {
                 self.keep(exec, n);
             }

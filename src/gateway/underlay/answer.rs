@@ -97,8 +97,9 @@ impl Underlay {
                 let hop = target.hop.filter(|hop| hop.source == told.source);
                 let interface = hop.and_then(|hop| state.interfaces.get(&hop.next.0));
                 let mtu = interface.map(|interface| interface.mtu.min(state.paths.mtu(told.remote)));
-                target.config.carrier() == told.carrier && mtu.is_some_and(|mtu| told.mtu < mtu)
-            })
+                // What is longer than the way was known to be was not sent.
+                target.config.carrier() == told.carrier && mtu.is_some_and(|mtu| told.mtu < mtu && told.len <= mtu)
+            }) && state.paths.takes(told.remote, told.mtu, now)
         };
         let Some(told) = told.filter(is_news) else {
             state.stats.path_errors_ignored += 1;

@@ -20,6 +20,10 @@ use crate::wire::{checksum, ethernet, icmp, ip, ipv4, ipv6};
 pub const PATHS_MAX: usize = 4096;
 /// How long that is believed, in ns (RFC 1191 §6.3, RFC 8201 §4: ten minutes are recommended).
 const BELIEVED_NS: u64 = 600_000_000_000;
+/// How long a way is not believed to be narrower by less than [`STEP`] bytes, in ns.
+const FRESH_NS: u64 = 1_000_000_000;
+/// The shortest header that a tunnel on the way may add, roughly.
+const STEP: u32 = 8;
 /// What is not believed of IPv4: every host takes as much (RFC 791 §3.1), and a router that says less costs more than it gains.
 const FLOOR_V4: u32 = 576;
 /// The shortest MTU of IPv6; less must not be believed (RFC 8201 §4).
@@ -36,6 +40,8 @@ pub struct TooBig {
     pub remote: IpAddr,
     /// Its protocol, and the UDP port that it was for, or 0.
     pub carrier: (u8, u16),
+    /// How long it was, as an IP packet.
+    pub len: u32,
     /// What gets through.
     pub mtu: u32,
 }
@@ -110,7 +116,7 @@ fn about(quoted: &[u8], mtu: u32) -> Option<TooBig> {
         (IpAddr::V6(_), mtu) if mtu < FLOOR_V6 => return None,
         (IpAddr::V6(_), mtu) => mtu,
     };
-    Some(TooBig { source, remote, carrier, mtu })
+    Some(TooBig { source, remote, carrier, len, mtu })
 }
 
 /// A way that is narrower than its interface's link.
@@ -133,6 +139,13 @@ pub(super) struct Paths {
 }
 
 impl Paths {
+    /// False if the way to `remote` was told to be narrower a moment ago, and now only by a few bytes more: routers differ by a header at the
+    /// least, and a forger could have the tunnels' ways published anew with each byte.
+    pub fn takes(&self, remote: IpAddr, mtu: u32, now: Nanos) -> bool {
+        let fresh = self.entries.get(&remote).filter(|(_, until)| now + BELIEVED_NS < *until + FRESH_NS);
+        fresh.is_none_or(|(known, _)| mtu + STEP <= *known)
+    }
+
     /// What gets through to `remote`, as far as is known.
     pub fn mtu(&self, remote: IpAddr) -> u32 {
         self.entries.get(&remote).map_or(u32::MAX, |(mtu, _)| *mtu)

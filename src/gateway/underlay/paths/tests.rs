@@ -42,7 +42,7 @@ fn told(bytes: &[u8]) -> u32 {
 
 #[test]
 fn rfc1191_s4_a_router_says_what_gets_through() {
-    let vxlan = TooBig { source: US.into(), remote: END.into(), carrier: (ip::UDP, 4789), mtu: 1400 };
+    let vxlan = TooBig { source: US.into(), remote: END.into(), carrier: (ip::UDP, 4789), len: 1500, mtu: 1400 };
     // RFC 792 asks a router for the header and eight bytes, RFC 1812 for as much as 576 bytes hold.
     for quoted in [&ours(1500)[..28], &ours(1500)[..548]] {
         assert_eq!(read(&error(quoted, 1400)), Some(Some(vxlan)));
@@ -50,7 +50,7 @@ fn rfc1191_s4_a_router_says_what_gets_through() {
     let gre = packet(sent().dont_fragment().proto(ip::GRE).payload(&[0x20, 0, 0x65, 0x58, 0, 0, 0, 9]));
     let gre = [&gre[..2], &1500u16.to_be_bytes(), &gre[4..]].concat();
     assert_eq!(read(&error(&gre, 1400)), Some(Some(TooBig { carrier: (ip::GRE, 0), ..vxlan })));
-    let geneve = TooBig { source: US6.into(), remote: END6.into(), carrier: (ip::UDP, 6081), mtu: 1400 };
+    let geneve = TooBig { source: US6.into(), remote: END6.into(), carrier: (ip::UDP, 6081), len: 1500, mtu: 1400 };
     assert_eq!(read(&error6(&ours6(1500)[..1000], 1400)), Some(Some(geneve)));
     // The upper half of the word is not the MTU's.
     assert_eq!(told(&error(&ours(1500), 0xabcd_0578)), 1400);

@@ -120,7 +120,11 @@ fn what_a_forger_says_of_ways_is_ignored_and_counted() {
             about(version, &outer, 1300)
         };
         let last = if version == 4 { 19 } else { 39 };
+        // Longer than the link is.
+        let mut too_long = outer.clone();
+        too_long[if version == 4 { 2 } else { 4 }] = 0xff;
         let forged = [
+            about(version, &too_long, 1300),
             // About a packet to nobody that we send to, to another port, from another address.
             changed(last, 0x40),
             changed(at[0], 0x11),
