@@ -90,7 +90,7 @@ impl Default for Alike {
 }
 
 impl Alike {
-    /// The headers of `packet`, which [`look_usual`](super::look_usual) takes into `key` and finds to be followed by `rest`; `None` if not, or
+    /// The headers of `packet`, which are noted in `key` as [`open_usual`](super::open_usual) does; `None` if not, or
     /// if they are not of a kind that others are compared with. `outer` is the mask of the flow that matched the packet, `inner` has all bits
     /// that a flow looks at which may match the inner packets.
     pub fn of(
