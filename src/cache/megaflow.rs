@@ -819,6 +819,8 @@ mod tests {
         assert!(writer.remove(number));
         writer.sort_by_hits();
         assert_eq!(hash_of(&mut reader, 7), hash_of(&mut reader, 8));
+        // What was replaced waits in the domain and knows it.
+        assert_eq!(domain.collect(), 0);
     }
 
     #[test]
