@@ -23,7 +23,7 @@ command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || unavailable "
 [ "$(dpkg --print-architecture)" = amd64 ] || unavailable "the programs of this machine are not for amd64"
 
 mkdir -p "$out"
-work=$(mktemp -d "$out/work.XXXXXX")
+work=$(mktemp -d -p "$out")
 trap 'rm -rf "$work"' EXIT
 root=$work/root
 mkdir -p "$root"/{bin,dev,proc,sys,tmp,modules}

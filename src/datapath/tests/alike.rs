@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 
-use super::tunnels::{TUNNEL, inside, popping, wrapped};
+use super::tunnels::{TUNNEL, inside, popping, same_counts, wrapped};
 use super::*;
 use crate::tunnel::{Kind, Options, Tunnel};
 
@@ -166,15 +166,7 @@ proptest! {
             let [ours, right] = [0, 1].map(|i| carry(&datapaths[i], &mut workers[i], &frames, number > 0));
             prop_assert_eq!(ours, right);
         }
-        let flows = datapaths.each_ref().map(|datapath| {
-            let mut flows: Vec<_> = datapath.flow_dump().into_iter().map(|flow| (*flow.key.lines(), flow.stats)).collect();
-            flows.sort_by_key(|(lines, _)| *lines);
-            flows
-        });
-        prop_assert_eq!(&flows[0], &flows[1]);
-        let [ours, right] = datapaths.each_ref().map(|datapath| datapath.stats());
-        prop_assert_eq!(ours.dropped, right.dropped);
-        prop_assert_eq!((ours.recirculated, ours.fates()), (right.recirculated, right.packets_in));
+        let [ours, right] = same_counts(&datapaths)?;
         prop_assert_eq!((ours.packets_in, ours.bytes_in), (right.packets_in, right.bytes_in));
         let hits = |stats: &Stats| stats.exact_hits + stats.megaflow_hits + stats.misses;
         prop_assert_eq!(hits(&ours), hits(&right));

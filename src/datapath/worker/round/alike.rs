@@ -158,22 +158,12 @@ impl<'b> Round<'_, 'b> {
     /// Hashes of the first `n` packets, all of which have the same `lines` of their keys; or true if they look the same to all flows.
     #[inline(always)]
     fn hash_popped(&mut self, n: usize, lines: LineSet) -> bool {
-        let (view, cache) = (self.view, self.cache.view());
-        let Scratch { base, more, hash, patience, unwritten, .. } = &mut *self.scratch;
-        if !*unwritten {
-            view.cache_hashes_beyond(&base[..n], &more[..n], lines, |i, it| {
-                hash[i] = it;
-                cache.prefetch(it);
-            });
-            return false;
+        if self.scratch.unwritten {
+            return self.hash_or_compare_bases(n, lines);
         }
-        if patience[1] == 0 {
-            if !view.differ(&base[..n]) {
-                return true;
-            }
-            patience[1] = PATIENCE;
-        }
-        view.cache_hashes(&base[..n], &more[0], lines, |i, it| {
+        let cache = self.cache.view();
+        let Scratch { base, more, hash, .. } = &mut *self.scratch;
+        self.view.cache_hashes_beyond(&base[..n], &more[..n], lines, |i, it| {
             hash[i] = it;
             cache.prefetch(it);
         });

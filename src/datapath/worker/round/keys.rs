@@ -36,22 +36,29 @@ impl Round<'_, '_> {
     /// Of a later round all of whose packets have the same `lines` of their keys: their hashes, or true if they look the same to all flows.
     #[inline(always)]
     pub(super) fn hash_or_compare(&mut self, n: usize, lines: LineSet) -> bool {
+        let Scratch { base, more, .. } = &*self.scratch;
+        if !self.view.differ_beyond(&base[0], &more[..n], lines) {
+            return self.hash_or_compare_bases(n, lines);
+        }
+        self.hash_all(n);
+        false
+    }
+
+    /// As [`hash_or_compare`](Self::hash_or_compare), of packets that flows can tell apart by line 0 alone.
+    #[inline(always)]
+    pub(super) fn hash_or_compare_bases(&mut self, n: usize, lines: LineSet) -> bool {
         let (view, cache) = (self.view, self.cache.view());
         let Scratch { base, more, hash, patience, .. } = &mut *self.scratch;
-        if !view.differ_beyond(&base[0], &more[..n], lines) {
-            if patience[1] == 0 {
-                if !view.differ(&base[..n]) {
-                    return true;
-                }
-                patience[1] = PATIENCE;
+        if patience[1] == 0 {
+            if !view.differ(&base[..n]) {
+                return true;
             }
-            view.cache_hashes(&base[..n], &more[0], lines, |i, it| {
-                hash[i] = it;
-                cache.prefetch(it);
-            });
-        } else {
-            self.hash_all(n);
+            patience[1] = PATIENCE;
         }
+        view.cache_hashes(&base[..n], &more[0], lines, |i, it| {
+            hash[i] = it;
+            cache.prefetch(it);
+        });
         false
     }
 
