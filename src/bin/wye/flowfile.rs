@@ -50,7 +50,7 @@ pub struct FlowFile {
     /// Flows with their lines.
     flows: Vec<(usize, FlowText)>,
     meters: Vec<(usize, u32, MeterConfig)>,
-    bonds: Vec<(u32, Vec<u32>)>,
+    bonds: Vec<(usize, u32, Vec<u32>)>,
     tunnels: Vec<(usize, u32, Tunnel)>,
     /// Ports, with the first lines that name them.
     ports: BTreeMap<u32, usize>,
@@ -114,7 +114,7 @@ impl FlowFile {
                         return Err(at("bond: no port is named".to_owned()));
                     }
                     ports.iter().try_for_each(|&port| file.port("bond", port, i + 1)).map_err(at)?;
-                    file.bonds.push((number("bond", id).map_err(at)?, ports));
+                    file.bonds.push((i + 1, number("bond", id).map_err(at)?, ports));
                 }
                 _ => {
                     let flow = parse_flow(line, &PortNames::NONE).map_err(|e| at(e.to_string()))?;
@@ -129,14 +129,24 @@ impl FlowFile {
         }
         // A meter may be defined below the flow that has it.
         let meters: BTreeSet<u32> = file.meters.iter().map(|(_, id, _)| *id).collect();
-        let tunnels: BTreeSet<u32> = file.tunnels.iter().map(|(_, id, _)| *id).collect();
+        let bonds: BTreeSet<u32> = file.bonds.iter().map(|(_, id, _)| *id).collect();
+        let tunnels: BTreeMap<u32, &Tunnel> = file.tunnels.iter().map(|(_, id, tunnel)| (*id, tunnel)).collect();
+        once("meter", file.meters.iter().map(|(line, id, _)| (*line, *id)))?;
+        once("bond", file.bonds.iter().map(|(line, id, _)| (*line, *id)))?;
+        once("tunnel", file.tunnels.iter().map(|(line, id, _)| (*line, *id)))?;
         for (line, flow) in &file.flows {
             each_action(&flow.actions, &mut |action| match action {
                 Action::Meter(id) if !meters.contains(id) => {
                     Err(format!("meter({id}): no line of the file defines meter {id}"))
                 }
-                Action::TunnelPop(id) | Action::Encap { tunnel: id, .. } if !tunnels.contains(id) => {
+                Action::LbOutput(id) if !bonds.contains(id) => {
+                    Err(format!("bond {id}: no line of the file defines it"))
+                }
+                Action::TunnelPop(id) | Action::Encap { tunnel: id, .. } if !tunnels.contains_key(id) => {
                     Err(format!("tunnel {id}: no line of the file defines it"))
+                }
+                Action::Encap { tunnel: id, .. } if tunnels.get(id).is_some_and(|tunnel| tunnel.way.is_none()) => {
+                    Err(format!("encap(tunnel={id}): the tunnel's line says no addresses, so packets have no way to its other end"))
                 }
                 _ => Ok(()),
             })
@@ -224,7 +234,7 @@ impl FlowFile {
             let set = datapath.meter_set(*id, config.clone(), now);
             set.map_err(|e| self.wrong(*line, &format!("meter {id}: {e}")))?;
         }
-        for (id, ports) in &self.bonds {
+        for (_, id, ports) in &self.bonds {
             datapath.bond_set(*id, core::array::from_fn::<u32, BUCKETS, _>(|bucket| ports[bucket % ports.len()]));
         }
         for (_, number, tunnel) in &self.tunnels {
@@ -249,6 +259,17 @@ impl FlowFile {
 
 /// When a loaded datapath's time begins.
 pub const START: Nanos = Nanos(1_000_000_000);
+
+/// Checks that no line defines again what an earlier one did.
+fn once(what: &str, defined: impl Iterator<Item = (usize, u32)>) -> Result<(), Wrong> {
+    let mut first = BTreeMap::new();
+    for (line, id) in defined {
+        if let Some(earlier) = first.insert(id, line) {
+            return Err((line, format!("{what} {id}: line {earlier} defines it already")));
+        }
+    }
+    Ok(())
+}
 
 /// Adds a port of which only the number matters.
 fn add_port(datapath: &Datapath, number: u32) -> Result<(), PortAddError> {
@@ -356,6 +377,11 @@ mod tests {
             ("tunnel 7 gtpu 10.0.0.1 10.0.0.2 port 2", 1, "gtpu is only taken off"),
             ("tunnel 7 srv6 End.DX5", 1, "'End.DX5' is no behaviour"),
             ("in_port(1), actions:tnl_pop(7)", 1, "tunnel 7: no line of the file defines it"),
+            ("in_port(1), actions:lb_output(7)", 1, "bond 7: no line of the file defines it"),
+            ("tunnel 7 gre\ntunnel 7 vxlan", 2, "tunnel 7: line 1 defines it already"),
+            ("meter 1 pps 5\n\nmeter 1 pps 6", 3, "meter 1: line 1 defines it already"),
+            ("bond 7 2\nbond 7 3", 2, "bond 7: line 1 defines it already"),
+            ("tunnel 7 vxlan\nin_port(1), actions:encap(tunnel=7)", 2, "says no addresses"),
             ("bond 7 2 65536", 1, "bond: port number 65536 is out of range"),
             (
                 "meter 1 pps 5\nin_port(1), actions:sample(sample=1%,actions(meter(2))),2",

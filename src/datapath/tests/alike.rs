@@ -97,6 +97,25 @@ fn a_newer_flow_that_looks_at_more_of_the_outer_headers_tells_packets_of_a_burst
     }
 }
 
+#[test]
+fn packets_whose_inside_would_begin_beyond_16_bits_are_not_taken_out() {
+    let datapath = popping(Kind::Vxlan, false);
+    let mut worker = datapath.worker().unwrap();
+    let frame = wrapped(Kind::Vxlan, 1, &udp(53));
+    let good = vec![(frame.clone(), 0); 8];
+    for _ in 0..2 {
+        let _ = carry(&datapath, &mut worker, &good, false);
+    }
+    assert!(worker.expects_pops());
+    let pool = crate::packet::Pool::new(8, 140_000, 65_500).unwrap();
+    let mut packets: Vec<Packet> = (0..8).map(|_| pool.packet(&frame).unwrap()).collect();
+    packets.iter_mut().for_each(|packet| packet.in_port = 1);
+    worker.process(&mut packets, Nanos(1), &mut sent());
+    assert_eq!(worker.fates()[..8], [Fate::Dropped(DropReason::TunnelHeader); 8]);
+    packets.iter_mut().for_each(|packet| pool.free(packet));
+    assert_whole(&datapath);
+}
+
 fn prepared(kind: Kind, two_passes: bool, ecn: bool, looks_at: (u8, u8, u8)) -> Datapath {
     let datapath = popping(kind, two_passes);
     datapath.tunnel_set(TUNNEL, Tunnel::new(kind, Options { ecn, ..Options::default() }));

@@ -52,7 +52,8 @@ pub fn run(args: Args) -> Outcome {
     let config = read(path)?;
     // Of all that `Switch::start` asks of the machine, this is known without opening anything.
     switch::try_cores(&config.workers.cores).map_err(|e| format!("{}: workers: cores: {e}", path.display()))?;
-    let flows = config.flows.as_deref().map(FlowFile::read).transpose()?;
+    let flows = config.flows.as_deref().map(FlowFile::read).transpose();
+    let flows = flows.map_err(|e| format!("{}: flows: {e}", path.display()))?;
     if let Some(flows) = &flows {
         flows.check(&config.ports.iter().map(|port| port.number).collect())?;
     }
