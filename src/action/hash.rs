@@ -53,15 +53,21 @@ pub const fn l4(five_tuple: u32, basis: u32) -> u32 {
     finish(mix(five_tuple as u64, basis as u64))
 }
 
+/// The receiver's hash of the packet's 5-tuple, or ours, if the packet has one.
+#[inline(always)]
+pub fn at_hand(packet: &Packet) -> Option<u32> {
+    packet.flags.contains(PacketFlags::RSS_VALID).then_some(packet.rss_hash)
+}
+
 /// A hash of the packet's 5-tuple: the receiver's if it is valid, else our own, which is then kept with the packet.
 #[inline(always)]
 pub fn five_tuple(packet: &mut Packet, options: ExtractOptions) -> u32 {
-    if packet.flags.contains(PacketFlags::RSS_VALID) {
-        return packet.rss_hash;
-    }
-    match usual_five_tuple(packet) {
-        Some(hash) => kept(packet, hash),
-        None => rarer_five_tuple(packet, options),
+    match at_hand(packet) {
+        Some(hash) => hash,
+        None => match usual_five_tuple(packet) {
+            Some(hash) => kept(packet, hash),
+            None => rarer_five_tuple(packet, options),
+        },
     }
 }
 
@@ -70,6 +76,14 @@ const fn kept(packet: &mut Packet, hash: u32) -> u32 {
     packet.rss_hash = hash;
     packet.flags.insert(PacketFlags::RSS_VALID);
     hash
+}
+
+/// Keeps [`five_tuple`] with a packet of which nothing was changed since extraction found `base`, if it is IPv4.
+#[inline(always)]
+pub fn keep(packet: &mut Packet, base: &BaseLine) {
+    if !packet.flags.contains(PacketFlags::RSS_VALID) && base.eth_type.get() == ethernet::IPV4 {
+        kept(packet, five_tuple_v4(base));
+    }
 }
 
 #[inline(never)]
@@ -98,10 +112,9 @@ fn usual_five_tuple(packet: &Packet) -> Option<u32> {
     if !is_usual {
         return None;
     }
-    let src = u32::from_ne_bytes([h[26], h[27], h[28], h[29]]);
-    let dst = u32::from_ne_bytes([h[30], h[31], h[32], h[33]]);
-    let ports = u32::from_be_bytes([h[34], h[35], h[36], h[37]]);
-    Some(of_four(src, dst, u64::from(h[23]) << 32 | u64::from(ports)))
+    let addresses = u64::from_ne_bytes([h[26], h[27], h[28], h[29], h[30], h[31], h[32], h[33]]);
+    let ports = u32::from_ne_bytes([h[34], h[35], h[36], h[37]]);
+    Some(of_v4(addresses, u64::from(h[23]) << 32 | u64::from(ports)))
 }
 
 /// True if the TCP header at `l4` of an IPv4 packet without options is one whose ports extraction believes.
@@ -111,9 +124,12 @@ fn has_tcp_header(packet: &Packet, l4: usize, total_len: usize) -> bool {
     len >= 20 && ipv4::HEADER_LEN + len <= total_len
 }
 
+/// One multiplication for both words: it is made for each packet that goes into a tunnel.
 #[inline(always)]
-fn of_four(src: u32, dst: u32, protocol_and_ports: u64) -> u32 {
-    finish(mix(mix(0, u64::from(src) << 32 | u64::from(dst)), protocol_and_ports))
+const fn of_v4(addresses: u64, protocol_and_ports: u64) -> u32 {
+    let product = (addresses ^ K0) as u128 * (protocol_and_ports ^ K1) as u128;
+    let hash = product as u64 ^ (product >> 64) as u64;
+    (hash ^ hash >> 32) as u32
 }
 
 /// The key of a packet in the middle of its actions: its header offsets are set again, metadata does not matter here.
@@ -141,19 +157,15 @@ pub fn five_tuple_of_key(key: &FlowKey) -> u32 {
 
 #[inline(always)]
 fn five_tuple_v4(base: &BaseLine) -> u32 {
-    let (src, dst) = (u32::from_ne_bytes(base.ipv4_src), u32::from_ne_bytes(base.ipv4_dst));
-    of_four(src, dst, protocol_and_ports(base))
+    let [[a, b, c, d], [e, f, g, h]] = [base.ipv4_src, base.ipv4_dst];
+    of_v4(u64::from_ne_bytes([a, b, c, d, e, f, g, h]), protocol_and_ports(base))
 }
 
+/// Of protocols without ports, what the key has in their place: nothing, or the type of a message.
 #[inline(always)]
 fn protocol_and_ports(base: &BaseLine) -> u64 {
-    let ports = match base.nw_proto {
-        ip::TCP | ip::UDP | ip::SCTP | ip::ICMP | ip::ICMPV6 => {
-            u64::from(base.tp_src.get()) << 16 | u64::from(base.tp_dst.get())
-        }
-        _ => 0,
-    };
-    u64::from(base.nw_proto) << 32 | ports
+    let [[a, b], [c, d]] = [base.tp_src.to_bytes(), base.tp_dst.to_bytes()];
+    u64::from(base.nw_proto) << 32 | u64::from(u32::from_ne_bytes([a, b, c, d]))
 }
 
 /// The same for both directions of a connection. Ports count for TCP and SCTP only and never for fragments, as in OVS: a UDP datagram

@@ -120,6 +120,12 @@ impl Program {
         }
     }
 
+    /// True if the first thing that the program does is to hash the packet's 5-tuple.
+    #[inline(always)]
+    pub fn hashes_first(&self) -> bool {
+        matches!(*self.ops, [Op::TunnelPush { .. } | Op::Encap { .. } | Op::LbOutput(_), ..])
+    }
+
     /// The port, if the program does nothing but send the packet there.
     pub fn only_output(&self) -> Option<u32> {
         match *self.ops {

@@ -6,7 +6,7 @@ use crate::flow::key::{LINE_OPTIONS, LINE_TUNNEL, LineSet};
 use crate::flow::{Ext, FlowKey};
 use crate::packet::buffer::NONE;
 use crate::packet::{DropReason, Packet};
-use crate::tunnel::{Kind, Moment, Options, Template, Tunnel};
+use crate::tunnel::{Kind, Moment, Options, Stamp, Template, Tunnel};
 
 /// What [`push`] puts into the headers and the packet beside the template's bytes.
 #[derive(Clone, Copy, Debug)]
@@ -32,10 +32,22 @@ pub fn push(
 ) -> Result<(), DropReason> {
     let hash = hash::five_tuple(packet, options);
     template.push(packet, hash, id, moment)?;
-    packet.in_port = out_port;
-    (packet.recirc_id, packet.dp_hash, packet.skb_mark) = (0, 0, 0);
-    forget_connection(packet);
+    arrive(packet, out_port);
     Ok(())
+}
+
+/// As [`push`] with what a burst's packets have in common. False, and nothing is changed, for a packet without a hash, or one that does not
+/// take the headers.
+#[inline(always)]
+pub fn push_usual(packet: &mut Packet, stamp: &Stamp, out_port: u32) -> bool {
+    let pushed = match hash::at_hand(packet) {
+        Some(hash) => stamp.push(packet, hash),
+        None => false,
+    };
+    if pushed {
+        arrive(packet, out_port);
+    }
+    pushed
 }
 
 /// Takes the outer headers off, or does what else a segment of SRv6 stands for; `ext` is the packet's own. What is left came in on `port`,
@@ -73,6 +85,7 @@ pub fn pop_known(packet: &mut Packet, len: usize, port: u32) {
     arrive(packet, port);
 }
 
+/// The packet is one of `port` now.
 #[inline(always)]
 fn arrive(packet: &mut Packet, port: u32) {
     (packet.in_port, packet.recirc_id, packet.dp_hash, packet.skb_mark) = (port, 0, 0, 0);

@@ -286,6 +286,17 @@ impl Packet {
         true
     }
 
+    /// As [`Packet::push_front`]; returns the new bytes.
+    #[allow(unsafe_code)]
+    #[inline(always)]
+    pub fn push_front_bytes(&mut self, n: usize) -> Option<&mut [u8]> {
+        if !self.push_front(n) {
+            return None;
+        }
+        // SAFETY: as `data_mut`; the packet begins with these bytes.
+        Some(unsafe { core::slice::from_raw_parts_mut(self.buffer.as_ptr().add(self.offset as usize), n) })
+    }
+
     /// Shrinks the packet by `n` bytes at its front. False, and nothing changes, if it is shorter.
     #[inline]
     #[must_use]

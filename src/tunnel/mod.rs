@@ -35,7 +35,7 @@ pub use behaviour::{Behaviour, Flavours};
 pub use contract::{Carrier, Kind, Opened, Options};
 pub use sequence::{Moment, Sequence, Sequences};
 pub use table::{Obstacle, Tunnel, TunnelTable, Way};
-pub use template::Template;
+pub use template::{Stamp, Template};
 
 use crate::flow::key::{LINE_OPTIONS, LINE_TUNNEL, LineSet};
 use crate::flow::{Ext, FlowKey};

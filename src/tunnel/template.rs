@@ -65,8 +65,8 @@ pub struct Template {
     /// Where four bytes hold the identifier.
     id_at: Option<u16>,
     label: FlowLabel,
-    /// Untagged IPv4 and UDP without a checksum, at most 64 bytes, and nothing else is to be filled in: as most tunnels are.
-    is_usual: bool,
+    /// Of headers of the usual kind: untagged IPv4 and UDP without a checksum, at most 64 bytes, and nothing else is to be filled in.
+    stamp: Option<Stamp>,
 }
 
 /// Why headers were refused.
@@ -158,6 +158,11 @@ impl Template {
         let (first, last) = SOURCE_PORTS;
         let at = (l3, l4, is_v6, header.len() <= USUAL_MAX, matches!(kind, Kind::Vxlan | Kind::Geneve));
         let is_usual = at == (USUAL_L3, USUAL_L4, false, true, true) && udp_sum.is_none();
+        let (len, source_ports) = (header.len(), (first, u32::from(last - first) + 1));
+        let stamp = match (header.first_chunk(), header.last_chunk()) {
+            (Some(&first), Some(&last)) if is_usual => Some(Stamp { first, last, len, sum: ip_sum, source_ports }),
+            _ => None,
+        };
         Ok(Template {
             kind,
             header,
@@ -166,11 +171,11 @@ impl Template {
             is_v6,
             ip_sum,
             udp_sum,
-            source_ports: (first, u32::from(last - first) + 1),
+            source_ports,
             inherit: Inherit::NONE,
             id_at,
             label,
-            is_usual,
+            stamp,
         })
     }
 
@@ -178,6 +183,7 @@ impl Template {
     #[must_use]
     pub fn with_source_ports(mut self, first: u16, last: u16) -> Template {
         self.source_ports = (first.min(last), u32::from(first.abs_diff(last)) + 1);
+        self.stamp = self.stamp.map(|stamp| Stamp { source_ports: self.source_ports, ..stamp });
         self
     }
 
@@ -185,7 +191,7 @@ impl Template {
     #[must_use]
     pub fn with_inherit(mut self, inherit: Inherit) -> Template {
         self.inherit = inherit;
-        self.is_usual &= inherit == Inherit::NONE;
+        self.stamp = self.stamp.filter(|_| inherit == Inherit::NONE);
         self
     }
 
@@ -237,41 +243,36 @@ impl Template {
         if total > PACKET_LEN_MAX - l3 {
             return Err(DropReason::TxTooLong);
         }
-        let port = self.source_ports.0 + ((u64::from(entropy) * u64::from(self.source_ports.1)) >> 32) as u16;
-        if self.is_usual {
-            if !packet.push_front(len) {
-                return Err(DropReason::NoHeadroom);
-            }
-            copy(packet.data_mut(), &self.header);
-            if let Some(id) = id {
-                self.place(packet.data_mut(), id);
-            }
-            if let Some(head) = packet.data_mut().first_chunk_mut::<{ USUAL_L4 + udp::HEADER_LEN }>() {
-                let total = total as u16;
-                head[16..18].copy_from_slice(&total.to_be_bytes());
-                head[24..26].copy_from_slice(&self.ip_sum.finish_with(total).to_be_bytes());
-                head[34..36].copy_from_slice(&port.to_be_bytes());
-                head[38..40].copy_from_slice(&(total - ipv4::HEADER_LEN as u16).to_be_bytes());
-            }
-        } else {
-            let inherits = self.inherit != Inherit::NONE || self.label == FlowLabel::Inner;
-            let inherited = if inherits { self.inherited(packet) } else { None };
-            if !packet.push_front(len) {
-                return Err(DropReason::NoHeadroom);
-            }
-            let (header, inner) = packet.data_mut().split_at_mut(len);
-            header.copy_from_slice(&self.header);
-            if let Some(id) = id {
-                self.place(header, id);
-            }
-            self.fill(header, inner, total, port, entropy, inherited, moment);
+        let port = source_port(self.source_ports, entropy);
+        let inherits = self.inherit != Inherit::NONE || self.label == FlowLabel::Inner;
+        let inherited = if inherits { self.inherited(packet) } else { None };
+        if !packet.push_front(len) {
+            return Err(DropReason::NoHeadroom);
         }
+        let (header, inner) = packet.data_mut().split_at_mut(len);
+        header.copy_from_slice(&self.header);
+        if let Some(id) = id {
+            self.place(header, id);
+        }
+        self.fill(header, inner, total, port, entropy, inherited, moment);
         packet.l2_5 = NONE;
         packet.l3 = self.l3;
         packet.l4 = self.l4;
         packet.flags.remove(PacketFlags::LAYER3);
         packet.flags.remove(PacketFlags::CHECKSUM_GOOD);
         Ok(())
+    }
+
+    /// What a burst's packets get, if the headers are of the usual kind.
+    #[inline(always)]
+    pub fn stamp(&self, id: Option<[u8; 4]>) -> Option<Stamp> {
+        let mut stamp = self.stamp?;
+        if let (Some(id), Some(at)) = (id, self.id_at) {
+            // It stands behind the UDP header, so among the last bytes.
+            let at = usize::from(at) + stamp.last.len() - stamp.len;
+            *stamp.last.get_mut(at..)?.first_chunk_mut()? = id;
+        }
+        Some(stamp)
     }
 
     #[inline(always)]
@@ -386,10 +387,51 @@ impl Template {
     }
 }
 
-/// The longest header that is copied in two moves.
+/// The longest usual header.
 const USUAL_MAX: usize = 64;
 const USUAL_L3: usize = ethernet::HEADER_LEN;
 const USUAL_L4: usize = USUAL_L3 + ipv4::HEADER_LEN;
+
+/// Headers of the usual kind for the packets of one burst. A copy of its own, so that it stays in registers from packet to packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp {
+    /// The header's first bytes, and its last: a usual header is copied in two moves that may overlap.
+    first: [u8; USUAL_MAX / 2],
+    last: [u8; USUAL_MAX / 2],
+    len: usize,
+    sum: Sum,
+    source_ports: (u16, u32),
+}
+
+impl Stamp {
+    /// As [`Template::push`]. False, and nothing is changed, for a packet that has to go that way.
+    #[inline(always)]
+    pub fn push(&self, packet: &mut Packet, entropy: u32) -> bool {
+        let total = (packet.len() + self.len - USUAL_L3) as u16;
+        match packet.push_front_bytes(self.len) {
+            Some(header) if header.len() >= USUAL_L4 + udp::HEADER_LEN => {
+                header[..USUAL_MAX / 2].copy_from_slice(&self.first);
+                let last = header.len() - USUAL_MAX / 2;
+                header[last..].copy_from_slice(&self.last);
+                header[16..18].copy_from_slice(&total.to_be_bytes());
+                header[24..26].copy_from_slice(&self.sum.finish_with(total).to_be_bytes());
+                header[34..36].copy_from_slice(&source_port(self.source_ports, entropy).to_be_bytes());
+                header[38..40].copy_from_slice(&(total - ipv4::HEADER_LEN as u16).to_be_bytes());
+            }
+            _ => return false,
+        }
+        (packet.l2_5, packet.l3, packet.l4) = (NONE, USUAL_L3 as u16, USUAL_L4 as u16);
+        packet.flags.remove(PacketFlags::LAYER3);
+        packet.flags.remove(PacketFlags::CHECKSUM_GOOD);
+        true
+    }
+}
+
+/// The source port that stands for a flow with hash `entropy`, of a first port and how many there are.
+#[inline(always)]
+const fn source_port((first, ports): (u16, u32), entropy: u32) -> u16 {
+    first + ((entropy as u64 * ports as u64) >> 32) as u16
+}
 
 /// Of an inner IP header.
 #[derive(Clone, Copy, Debug)]
@@ -419,22 +461,6 @@ fn len_of_options(bytes: &[u8], mut next: u8, proto: u8) -> Option<usize> {
         next = following;
     }
     (next == proto && at <= bytes.len()).then_some(at)
-}
-
-/// Copies `from`, of 32 to [`USUAL_MAX`] bytes, to the front of `to`: in two moves that may overlap. A call of `memcpy` would cost as much
-/// as all else.
-#[inline(always)]
-fn copy(to: &mut [u8], from: &[u8]) {
-    if let (Some(first), Some(last)) = (from.first_chunk::<{ USUAL_MAX / 2 }>(), from.last_chunk::<{ USUAL_MAX / 2 }>())
-        && let Some(to) = to.get_mut(..from.len())
-    {
-        if let Some(to) = to.first_chunk_mut() {
-            *to = *first;
-        }
-        if let Some(to) = to.last_chunk_mut() {
-            *to = *last;
-        }
-    }
 }
 
 /// VLAN tags that headers may have.

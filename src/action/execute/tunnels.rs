@@ -2,12 +2,30 @@
 
 use super::{Exec, Executor, Outside, Plain, Recirculated};
 use crate::action::tunnel::Pushed;
-use crate::action::{RECIRCULATIONS_MAX, tunnel};
+use crate::action::{RECIRCULATIONS_MAX, hash, tunnel};
 use crate::flow::FlowKey;
 use crate::flow::key::{LINE_OPTIONS, LINE_TUNNEL, LineSet};
-use crate::packet::{DropReason, Fate};
+use crate::packet::{DropReason, Fate, Packet};
 use crate::port::driver::EXTRA_BASE;
-use crate::tunnel::{Moment, Obstacle, Template};
+use crate::tunnel::{Moment, Obstacle, Stamp, Template};
+
+/// True if `group` is all `n` packets of a batch, in order.
+#[inline(always)]
+fn is_whole(group: &[u16], n: usize) -> bool {
+    group.len() == n && group.iter().zip(0u16..).fold(0, |differing, (&r, i)| differing | (r ^ i)) == 0
+}
+
+/// As [`Exec::stamp`] for all packets of the batch.
+#[inline(always)]
+fn stamp_all(batch: &mut [Packet], stamp: &Stamp, out_port: u32) -> usize {
+    let n = batch.len();
+    for (i, packet) in batch.iter_mut().enumerate() {
+        if !tunnel::push_usual(packet, stamp, out_port) {
+            return i;
+        }
+    }
+    n
+}
 
 impl<'a, O: Outside> Exec<'a, O> {
     /// Puts the outer headers of tunnel `number` in front of the packets, with identifier `id` if one is given, and sends them its way.
@@ -85,12 +103,28 @@ impl<'a, O: Outside> Exec<'a, O> {
         let extract = self.settings.extract;
         // The usual group: packets of the batch with headroom, none of which fails.
         let mut done = 0;
-        for &r in group.iter() {
-            let Some(packet) = self.batch.get_mut(r as usize) else { break };
-            if tunnel::push(packet, template, pushed, extract).is_err() {
-                break;
+        if let Some(stamp) = template.stamp(pushed.id) {
+            if group.len() > 1 && is_whole(group, self.batch.len()) {
+                done = stamp_all(self.batch, &stamp, pushed.out_port);
             }
-            done += 1;
+            while done < group.len() {
+                done += self.stamp(&stamp, pushed.out_port, &group[done..]);
+                // One that had no hash is tried again with one; another goes the other way, as all behind it.
+                let without = group.get(done).and_then(|&r| self.batch.get_mut(r as usize));
+                let Some(packet) = without.filter(|packet| hash::at_hand(packet).is_none()) else { break };
+                hash::five_tuple(packet, extract);
+                if hash::at_hand(packet).is_none() {
+                    break;
+                }
+            }
+        } else {
+            for &r in group.iter() {
+                let Some(packet) = self.batch.get_mut(r as usize) else { break };
+                if tunnel::push(packet, template, pushed, extract).is_err() {
+                    break;
+                }
+                done += 1;
+            }
         }
         if done < group.len() {
             return done + self.tunnel_push_any(template, pushed, &mut group[done..], plain);
@@ -99,6 +133,18 @@ impl<'a, O: Outside> Exec<'a, O> {
             *longest += template.len();
         }
         done
+    }
+
+    /// Puts the headers in front of packets of the batch that have a hash; returns how many they are, up to the first that is different.
+    #[inline(always)]
+    fn stamp(&mut self, stamp: &Stamp, out_port: u32, group: &[u16]) -> usize {
+        for (i, &r) in group.iter().enumerate() {
+            let Some(packet) = self.batch.get_mut(r as usize) else { return i };
+            if !tunnel::push_usual(packet, stamp, out_port) {
+                return i;
+            }
+        }
+        group.len()
     }
 
     #[cold]

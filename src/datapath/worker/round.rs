@@ -6,6 +6,7 @@ mod pop;
 
 use super::outside::{Outer, miss};
 use crate::action::execute::{Exec, Recirculated};
+use crate::action::hash;
 use crate::cache::exact::ExactCache;
 use crate::cache::megaflow::{Entry, MegaflowView, PacketKey};
 use crate::datapath::observe::{Observer, Stage, Tier};
@@ -14,7 +15,7 @@ use crate::datapath::table::FlowValue;
 use crate::flow::FlowKey;
 use crate::flow::extract::{self, extract_base};
 use crate::flow::key::{LINE_BASE, LINE_OPTIONS, LINE_TUNNEL, Line, LineSet};
-use crate::packet::{DropReason, Fate};
+use crate::packet::{DropReason, Fate, Packet};
 use crate::port::driver::{BURST_MAX, EXTRA_BASE};
 use crate::sync::qsbr::Burst;
 use crate::tunnel::Alike;
@@ -135,16 +136,18 @@ pub(super) struct Round<'a, 'b> {
 
 /// What running a group of a round's packets needs, apart from the scratch.
 #[derive(Clone, Copy)]
-struct Whole<'a, 'b> {
+struct Whole<'a, 'b, 's> {
     view: MegaflowView<'b, FlowValue>,
     column: &'a FlowColumn,
+    /// The base lines of the batch's packets, which nothing has changed yet.
+    bases: Option<&'s [Line; BURST_MAX]>,
     plain: bool,
     longest: usize,
     /// Packets that are only to be taken out of a tunnel wait for the round's others.
     defers: bool,
 }
 
-impl Whole<'_, '_> {
+impl Whole<'_, '_, '_> {
     /// Counts and runs one group.
     #[inline(always)]
     fn group<O: Observer>(
@@ -165,10 +168,27 @@ impl Whole<'_, '_> {
             Some(port) => exec.output(port, refs),
             None => {
                 let program = entry.value.program(burst);
-                match program.only_pop() {
-                    Some(port) if self.defers && exec.executor.defer_pop(port, refs) => {}
-                    _ => exec.run(program, refs, self.plain.then_some(self.longest)),
+                if let Some(port) = program.only_pop()
+                    && self.defers
+                    && exec.executor.defer_pop(port, refs)
+                {
+                    return;
                 }
+                if let Some(bases) = self.bases
+                    && program.hashes_first()
+                {
+                    if refs.len() == exec.batch.len() {
+                        // Of all packets, in whatever order.
+                        exec.batch.iter_mut().zip(bases).for_each(|(packet, base)| keep_hash(packet, base));
+                    } else {
+                        for &r in refs {
+                            if let Some(packet) = exec.batch.get_mut(r as usize) {
+                                keep_hash(packet, &bases[r as usize % BURST_MAX]);
+                            }
+                        }
+                    }
+                }
+                exec.run(program, refs, self.plain.then_some(self.longest));
             }
         }
     }
@@ -614,9 +634,11 @@ impl<'a, 'b> Round<'a, 'b> {
 
     /// What running a group needs.
     #[inline(always)]
-    fn whole<O: Observer, const FIRST: bool>(&self) -> Whole<'a, 'b> {
+    fn whole<O: Observer, const FIRST: bool>(&self) -> Whole<'a, 'b, '_> {
         let Scratch { plain, longest, .. } = *self.scratch;
-        Whole { view: self.view, column: self.column, plain, longest, defers: FIRST && plain && !O::ACTIVE }
+        let first = FIRST && plain && !O::ACTIVE;
+        let bases = first.then_some(&self.scratch.base);
+        Whole { view: self.view, column: self.column, bases, plain, longest, defers: first }
     }
 
     /// Tells an observer about those of `positions` whose flow `tier` has just found.
@@ -631,6 +653,12 @@ impl<'a, 'b> Round<'a, 'b> {
             }
         }
     }
+}
+
+/// Keeps with `packet` the hash of its 5-tuple, which is in its base line.
+#[inline(always)]
+fn keep_hash(packet: &mut Packet, base: &Line) {
+    hash::keep(packet, &zerocopy::transmute!(*base));
 }
 
 /// True if the flow, which looks at further lines, matches in them.

@@ -268,3 +268,37 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_stamp_makes_the_same_packets_as_its_template() {
+    let pool = Pool::new(2, 4096, 640).unwrap();
+    let sequence = Sequence::starting(SEQUENCE);
+    let mut stamped = 0;
+    for variant in variants::all_and_behaviours() {
+        let template = variant.template();
+        let ids = [None, Some(variant.kind.id_bytes(0x12_3456))];
+        for (id, template) in
+            ids.into_iter().flat_map(|id| [(id, variant.template()), (id, variant.template().with_source_ports(7, 9))])
+        {
+            let Some(stamp) = template.stamp(id) else { continue };
+            stamped += 1;
+            for (len, entropy) in [(14, 0), (60, u32::MAX), (1_500, ENTROPY), (60_000, 1 << 31)] {
+                let bytes = vec![0x5a; len.min(4096 - 640)];
+                let mut packets = [(); 2].map(|()| pool.packet(&bytes).unwrap());
+                let moment = Moment { sequence: &sequence, now: NOW };
+                template.push(&mut packets[0], entropy, id, moment).unwrap();
+                assert!(stamp.push(&mut packets[1], entropy), "{}", variant.name);
+                let facts = packets.each_ref().map(|p| (p.data().to_vec(), p.l2_5, p.l3, p.l4, p.flags));
+                assert_eq!(facts[0], facts[1], "{}", variant.name);
+                packets.iter_mut().for_each(|packet| pool.free(packet));
+            }
+            let mut without_room = pool.packet(&[1; 60]).unwrap();
+            assert!(without_room.push_front(640 - template.len() + 1));
+            assert!(!stamp.push(&mut without_room, ENTROPY));
+            pool.free(&mut without_room);
+        }
+        let inherit = Inherit { ecn: true, ..Inherit::NONE };
+        assert!(template.with_inherit(inherit).stamp(None).is_none(), "{}", variant.name);
+    }
+    assert!(stamped >= 8, "VXLAN and Geneve over IPv4 are stamped");
+}
