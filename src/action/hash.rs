@@ -296,16 +296,30 @@ mod tests {
 
     #[test]
     fn buckets_fill_evenly() {
-        let mut counts = [0u32; 256];
-        for i in 0..25_600u32 {
-            let mut key = FlowKey::default();
-            key.base.eth_type.set(ethernet::IPV4);
-            key.base.nw_proto = ip::UDP;
-            key.base.ipv4_src = (0x0a00_0000 + i / 100).to_be_bytes();
-            key.base.tp_src.set((i % 100) as u16);
-            counts[five_tuple_of_key(&key) as usize % 256] += 1;
+        // Flows that differ in one thing, or in two, as they come in practice; buckets by the low bits, and as source ports are chosen.
+        let flows: [fn(u32) -> (u32, u32, u32); 4] = [
+            |i| (0x0a00_0000 + i / 100, 0, (i % 100) << 16),
+            |i| (0x0a00_0000, 0xc0a8_0001, i),
+            |i| (0x0a00_0000, 0xc0a8_0000 + i, 0x1000_0050),
+            |i| (0x0a00_0000 + i / 160, 0xc0a8_0000 + i % 160, 0x0050_1000),
+        ];
+        for (which, flow) in flows.into_iter().enumerate() {
+            let mut counts = [[0u32; 256]; 2];
+            for i in 0..25_600u32 {
+                let (src, dst, ports) = flow(i);
+                let mut key = FlowKey::default();
+                key.base.eth_type.set(ethernet::IPV4);
+                key.base.nw_proto = ip::UDP;
+                (key.base.ipv4_src, key.base.ipv4_dst) = (src.to_be_bytes(), dst.to_be_bytes());
+                key.base.tp_src.set((ports >> 16) as u16);
+                key.base.tp_dst.set(ports as u16);
+                let hash = five_tuple_of_key(&key);
+                counts[0][hash as usize % 256] += 1;
+                counts[1][(u64::from(hash) * 256 >> 32) as usize] += 1;
+            }
+            // 100 expected; 6 standard deviations.
+            let even = counts.as_flattened().iter().all(|count| (40..160).contains(count));
+            assert!(even, "{which}: {counts:?}");
         }
-        // 100 expected; 6 standard deviations.
-        assert!(counts.iter().all(|c| (40..160).contains(c)), "{counts:?}");
     }
 }

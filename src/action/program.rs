@@ -120,10 +120,11 @@ impl Program {
         }
     }
 
-    /// True if the first thing that the program does is to hash the packet's 5-tuple.
+    /// True if the first thing that the program does is to hash the packet's 5-tuple: the packet's own, not a copy's, since the hash is kept
+    /// while other actions change the packet.
     #[inline(always)]
     pub fn hashes_first(&self) -> bool {
-        matches!(*self.ops, [Op::TunnelPush { .. } | Op::Encap { .. } | Op::LbOutput(_), ..])
+        matches!(*self.ops, [Op::TunnelPush { .. }, ..] | [Op::Encap { .. }])
     }
 
     /// The port, if the program does nothing but send the packet there.

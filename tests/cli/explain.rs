@@ -91,7 +91,7 @@ meter 2 kbps 0
 ";
 
 const STEPS: &str = "  - trunc(40): what is sent next is 40 of 60 bytes
-  - lb_output(7): hash 0x7d1e5eb8 chooses port 3; sends copy 1, 40 of 60 bytes, to port 3
+  - lb_output(7): hash 0x27e04e0 chooses port 3; sends copy 1, 40 of 60 bytes, to port 3
   - clone: on copy 2:
     - end: drops copy 2: no_output
   - clone: on copy 3:
