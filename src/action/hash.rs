@@ -1,7 +1,7 @@
 //! Hashes for `hash`, `lb_output` and whatever else spreads flows: the 5-tuple, and a symmetric one that is equal for both directions.
 //!
 //! A hash is only ever compared with one made here, so the function is our own: a folded 64-bit multiplication per 8 bytes.
-//! What goes into it is what OVS puts in: of later fragments, which have no ports, only addresses and protocol.
+//! What goes into it is what OVS puts in, of later fragments, which have no ports, only addresses and protocol; and of IGMP the message's type.
 
 use zerocopy::IntoBytes;
 
@@ -62,12 +62,12 @@ pub fn at_hand(packet: &Packet) -> Option<u32> {
 /// A hash of the packet's 5-tuple: the receiver's if it is valid, else our own, which is then kept with the packet.
 #[inline(always)]
 pub fn five_tuple(packet: &mut Packet, options: ExtractOptions) -> u32 {
-    match at_hand(packet) {
-        Some(hash) => hash,
-        None => match usual_five_tuple(packet) {
-            Some(hash) => kept(packet, hash),
-            None => rarer_five_tuple(packet, options),
-        },
+    if let Some(hash) = at_hand(packet) {
+        return hash;
+    }
+    match usual_five_tuple(packet) {
+        Some(hash) => kept(packet, hash),
+        None => rarer_five_tuple(packet, options),
     }
 }
 
@@ -81,7 +81,7 @@ const fn kept(packet: &mut Packet, hash: u32) -> u32 {
 /// Keeps [`five_tuple`] with a packet of which nothing was changed since extraction found `base`, if it is IPv4.
 #[inline(always)]
 pub fn keep(packet: &mut Packet, base: &BaseLine) {
-    if !packet.flags.contains(PacketFlags::RSS_VALID) && base.eth_type.get() == ethernet::IPV4 {
+    if at_hand(packet).is_none() && base.eth_type.get() == ethernet::IPV4 {
         kept(packet, five_tuple_v4(base));
     }
 }

@@ -238,6 +238,20 @@ impl Template {
         id: Option<[u8; 4]>,
         moment: Moment<'_>,
     ) -> Result<(), DropReason> {
+        match self.stamp(id) {
+            Some(stamp) if stamp.push(packet, entropy) => Ok(()),
+            _ => self.push_any(packet, entropy, id, moment),
+        }
+    }
+
+    /// As [`push`](Self::push), of headers of all kinds.
+    pub(super) fn push_any(
+        &self,
+        packet: &mut Packet,
+        entropy: u32,
+        id: Option<[u8; 4]>,
+        moment: Moment<'_>,
+    ) -> Result<(), DropReason> {
         let (len, l3) = (self.header.len(), self.l3 as usize);
         let total = packet.len() + len - l3;
         if total > PACKET_LEN_MAX - l3 {
@@ -404,7 +418,7 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// As [`Template::push`]. False, and nothing is changed, for a packet that has to go that way.
+    /// As [`Template::push`]. False, and nothing is changed, without the headroom, or for a packet that would be too long.
     #[inline(always)]
     pub fn push(&self, packet: &mut Packet, entropy: u32) -> bool {
         let total = (packet.len() + self.len - USUAL_L3) as u16;

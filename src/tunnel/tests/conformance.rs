@@ -4,6 +4,7 @@ use super::endpoint::oracle;
 use super::variants::{self, ENTROPY, NOW, SEQUENCE, Variant};
 use super::*;
 use crate::packet::Packet;
+use crate::packet::buffer::PACKET_LEN_MAX;
 use crate::wire::{checksum, ethernet, ipv4, ipv6, udp};
 use proptest::prelude::*;
 
@@ -270,24 +271,23 @@ proptest! {
 }
 
 #[test]
-fn a_stamp_makes_the_same_packets_as_its_template() {
-    let pool = Pool::new(2, 4096, 640).unwrap();
+fn a_stamp_makes_the_same_packets_as_the_way_of_all_kinds() {
+    let pool = Pool::new(2, 70_000, 640).unwrap();
     let sequence = Sequence::starting(SEQUENCE);
+    let moment = Moment { sequence: &sequence, now: NOW };
     let mut stamped = 0;
     for variant in variants::all_and_behaviours() {
-        let template = variant.template();
         let ids = [None, Some(variant.kind.id_bytes(0x12_3456))];
-        for (id, template) in
-            ids.into_iter().flat_map(|id| [(id, variant.template()), (id, variant.template().with_source_ports(7, 9))])
-        {
+        let templates = [variant.template(), variant.template().with_source_ports(7, 9)];
+        for (id, template) in ids.iter().flat_map(|&id| templates.iter().map(move |template| (id, template))) {
             let Some(stamp) = template.stamp(id) else { continue };
             stamped += 1;
-            for (len, entropy) in [(14, 0), (60, u32::MAX), (1_500, ENTROPY), (60_000, 1 << 31)] {
-                let bytes = vec![0x5a; len.min(4096 - 640)];
-                let mut packets = [(); 2].map(|()| pool.packet(&bytes).unwrap());
-                let moment = Moment { sequence: &sequence, now: NOW };
-                template.push(&mut packets[0], entropy, id, moment).unwrap();
-                assert!(stamp.push(&mut packets[1], entropy), "{}", variant.name);
+            let longest = PACKET_LEN_MAX - template.len();
+            for (len, entropy) in [(14, 0), (60, u32::MAX), (1_500, ENTROPY), (longest, 1 << 31), (longest + 1, 1)] {
+                let mut packets = [(); 2].map(|()| pool.packet(&vec![0x5a; len]).unwrap());
+                let pushed = template.push_any(&mut packets[0], entropy, id, moment);
+                assert_eq!(pushed, if len > longest { Err(DropReason::TxTooLong) } else { Ok(()) }, "{}", variant.name);
+                assert_eq!(stamp.push(&mut packets[1], entropy), pushed.is_ok(), "{} of {len} bytes", variant.name);
                 let facts = packets.each_ref().map(|p| (p.data().to_vec(), p.l2_5, p.l3, p.l4, p.flags));
                 assert_eq!(facts[0], facts[1], "{}", variant.name);
                 packets.iter_mut().for_each(|packet| pool.free(packet));
@@ -295,10 +295,11 @@ fn a_stamp_makes_the_same_packets_as_its_template() {
             let mut without_room = pool.packet(&[1; 60]).unwrap();
             assert!(without_room.push_front(640 - template.len() + 1));
             assert!(!stamp.push(&mut without_room, ENTROPY));
+            assert_eq!(template.push(&mut without_room, ENTROPY, id, moment), Err(DropReason::NoHeadroom));
             pool.free(&mut without_room);
         }
         let inherit = Inherit { ecn: true, ..Inherit::NONE };
-        assert!(template.with_inherit(inherit).stamp(None).is_none(), "{}", variant.name);
+        assert!(variant.template().with_inherit(inherit).stamp(None).is_none(), "{}", variant.name);
     }
     assert!(stamped >= 8, "VXLAN and Geneve over IPv4 are stamped");
 }
